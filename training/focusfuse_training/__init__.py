@@ -1,0 +1,1 @@
+"""Trains the blur models and generators of napari-focusfuse."""
