@@ -1,0 +1,58 @@
+"""The small blur model: says at each pixel how likely the plane is out of focus there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .swift import ResidualBlock
+
+
+@dataclass(frozen=True)
+class SmallBlurConfig:
+    """Size of a :class:`SmallBlurModel`."""
+
+    width: int = 32
+    """Channels at quarter resolution."""
+    blocks: int = 4
+    """Residual blocks at quarter resolution."""
+
+
+class SmallBlurModel(nn.Module):
+    """Segment the blurred regions of one plane, as the paper's blur model does at 20 times the cost.
+
+    Height and width must be multiples of :attr:`multiple_of`.
+    """
+
+    multiple_of = 4
+
+    def __init__(self, config: SmallBlurConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = nn.Conv2d(48, config.width, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
+        self.tail = nn.Conv2d(config.width, 2, 1)
+
+    @property
+    def reach(self) -> int:
+        """Upper bound in pixels of how far an output pixel looks to each side."""
+        # Bilinear upsampling mixes neighbouring coarse pixels: 4 more; alignment: 3.
+        return 4 * (1 + 2 * self.config.blocks) + 4 + 3
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Classify a batch.
+
+        Parameters
+        ----------
+        images
+            (B, 3, Y, X) float tensor in [0, 1].
+
+        Returns
+        -------
+        (B, 2, Y, X) tensor of logits: sharp, blurred
+        """
+        features = self.body(self.head(functional.pixel_unshuffle(images, 4)))
+        logits = self.tail(functional.leaky_relu(features, 0.1))
+        return functional.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
