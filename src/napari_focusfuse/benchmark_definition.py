@@ -1,0 +1,152 @@
+"""The one benchmark by which fusion methods and models are compared.
+
+A sharp field is laid on a smooth random height map and imaged by :mod:`napari_focusfuse.defocus` at
+layers -1, 0 and +1.  The truth is the same renderer with everything in focus, *with the noise of
+the plane each pixel came from* and the same JPEG, so that no method is paid for denoising.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .defocus import (
+    Camera,
+    Float32Array,
+    Optics,
+    Specimen,
+    density_of,
+    expose,
+    render,
+    uniform_height,
+)
+from .slide import FocusFuseError, UInt8Image
+
+OPTICS = Optics(na=0.65, spherical_waves=0.15, mpp=0.243)
+"""An effective aperture of 0.65: objective 0.8, condenser stopped down to 0.5."""
+CAMERA = Camera(electrons=8000.0, read_electrons=0.0, jpeg_quality=90)
+Z_STEP_UM = 2.7
+DEPTHS_UM = (4.0, 6.0, 8.0, 12.0)
+SEEDS = (0, 1, 2, 3, 4)
+BORDER_PX = 32
+"""Left out of every score: the renderer mirrors the specimen there."""
+
+Part = Literal["train", "validation", "calibration", "test"]
+
+
+class DataError(FocusFuseError, OSError):
+    """A data set's folder lacks an image, or holds another one under its name."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where sharp images come from and which of them may be used for what."""
+
+    name: str
+    doi: str
+    licence: str
+    citation: str
+    mpp: float
+    images: dict[str, dict[str, str]]
+    """Part -> image name -> SHA-256."""
+
+    def read(self, folder: Path, part: Part) -> list[UInt8Image]:
+        """Return the (Y, X, 3) uint8 images of one part, in the order of their names.
+
+        Raises
+        ------
+        DataError
+            If an image is missing or is not the one the data set names.
+        """
+        return [_read_image(folder / name, digest) for name, digest in self.images[part].items()]
+
+
+def data_set(name: str = "cric") -> DataSet:
+    """Return a data set this project knows, by its short name."""
+    source = files("napari_focusfuse") / "data_sets" / f"{name}.toml"
+    if not source.is_file():
+        raise DataError(f"There is no data set called {name}; 'cric' is one.")
+    table = tomllib.loads(source.read_text(encoding="utf-8"))
+    parts = ("train", "validation", "calibration", "test")
+    keys = ("name", "doi", "licence", "citation", "mpp")
+    return DataSet(**{k: table[k] for k in keys}, images={p: table[p] for p in parts})
+
+
+def _read_image(path: Path, digest: str) -> UInt8Image:
+    if not path.is_file():
+        raise DataError(f"{path} is missing; fetch the image from its data set into that folder.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise DataError(f"{path} is not the image the data set names; fetch it again.")
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@dataclass(frozen=True)
+class SimulatedStack:
+    """A rendered stack of three planes with all that is known about it."""
+
+    planes: UInt8Image
+    """(3, Y, X, 3): layers -1, 0, +1."""
+    truth_one: UInt8Image
+    """(Y, X, 3): in focus, with the noise of layer 0."""
+    truth_three: UInt8Image
+    """(Y, X, 3): in focus, with the noise of the plane nearest to each pixel's height."""
+    height_um: Float32Array
+    """(Y, X): true height above layer 0."""
+
+    def truth(self, planes: int) -> UInt8Image:
+        """Return the truth for a method that was given one plane or three."""
+        return self.truth_one if planes == 1 else self.truth_three
+
+
+def simulate(
+    image: UInt8Image,
+    height_um: Float32Array,
+    rng: np.random.Generator,
+    *,
+    optics: Optics = OPTICS,
+    camera: Camera = CAMERA,
+    z_step_um: float = Z_STEP_UM,
+    noise_free: bool = False,
+) -> SimulatedStack:
+    """Render layers -1, 0, +1 of a sharp image laid on a height map.
+
+    Parameters
+    ----------
+    image
+        (Y, X, 3) uint8 sharp image, read as linear intensity.
+    height_um
+        (Y, X) float32 height above layer 0.
+    rng
+        Source of the noise.
+    """
+    focus_um = [-z_step_um, 0.0, z_step_um]
+    light, truth = render(Specimen(density_of(image), height_um), optics, focus_um)
+    noise = rng.standard_normal(light.shape, dtype=np.float32) * np.float32(not noise_free)
+    nearest = np.rint(np.clip(height_um / z_step_um, -1, 1)).astype(np.int64) + 1
+    came_from = np.take_along_axis(noise, nearest[None, ..., None], axis=0)[0]
+    return SimulatedStack(
+        planes=np.stack([expose(p, n, camera) for p, n in zip(light, noise, strict=True)]),
+        truth_one=expose(truth, noise[1], camera),
+        truth_three=expose(truth, came_from, camera),
+        height_um=height_um,
+    )
+
+
+def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedStack:
+    """Return the benchmark's stack of a sharp image: heights uniform on +-``depth_um``."""
+    rng = np.random.default_rng(seed)
+    height = uniform_height(image.shape[:2], depth_um, rng, mpp=OPTICS.mpp)
+    return simulate(image, height, rng)
+
+
+def inner(image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return a (Y, X, ...) image without the border that no score counts."""
+    return image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
