@@ -1,1 +1,53 @@
 """All-in-focus images from one or three focus layers of cytology slides."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .fusion import Fusion, fuse
+    from .readers import open_slide
+    from .slide import FocalPlane, FocusFuseError, Level, Region, Slide
+    from .writer import read_provenance, write_image
+
+__version__ = version("napari-focusfuse")
+
+# Imported on first use: opening a window must not wait for what it may never need.
+_HOMES = {
+    "FocalPlane": "slide",
+    "FocusFuseError": "slide",
+    "Fusion": "fusion",
+    "Level": "slide",
+    "Region": "slide",
+    "Slide": "slide",
+    "fuse": "fusion",
+    "open_slide": "readers",
+    "read_provenance": "writer",
+    "write_image": "writer",
+}
+
+__all__ = [
+    "FocalPlane",
+    "FocusFuseError",
+    "Fusion",
+    "Level",
+    "Region",
+    "Slide",
+    "__version__",
+    "fuse",
+    "open_slide",
+    "read_provenance",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

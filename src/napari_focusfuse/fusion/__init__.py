@@ -1,1 +1,47 @@
-""""""
+"""Fusion methods, and how a slide is fused tile by tile; torch is imported only by what runs."""
+
+from .catalogue import (
+    available_methods,
+    blur_detector_info,
+    load_blur_detector,
+    load_method,
+    method_info,
+)
+from .method import FusionError, FusionMethod, MethodInfo, UnknownMethodError
+from .planes import choose_planes, offset_names
+from .region import (
+    DEFAULT,
+    PAPER,
+    Fusion,
+    FusionPlan,
+    Preset,
+    TileDone,
+    fuse,
+    nearest_level,
+    plan_fusion,
+    run_fusion,
+)
+
+__all__ = [
+    "DEFAULT",
+    "PAPER",
+    "Fusion",
+    "FusionError",
+    "FusionMethod",
+    "FusionPlan",
+    "MethodInfo",
+    "Preset",
+    "TileDone",
+    "UnknownMethodError",
+    "available_methods",
+    "blur_detector_info",
+    "choose_planes",
+    "fuse",
+    "load_blur_detector",
+    "load_method",
+    "method_info",
+    "nearest_level",
+    "offset_names",
+    "plan_fusion",
+    "run_fusion",
+]

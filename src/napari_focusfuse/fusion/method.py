@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_focusfuse.slide import FocusFuseError, UInt8Image
 
 Float32Image = npt.NDArray[np.float32]
 
 MAX_MARGIN = 128
 """Largest dead margin in pixels; a method that looks further is anchored only, never exact."""
+
+
+class FusionError(FocusFuseError, RuntimeError):
+    """A fusion cannot be done, or its result would be wrong."""
+
+
+class UnknownMethodError(FocusFuseError, LookupError):
+    """No fusion method has the name that was given."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class MethodInfo:
     kind: str
     """``"selection"`` (picks or blends pixels) or ``"restoration"`` (infers them)."""
     plane_offsets: tuple[int, ...] | None
-    """Offsets from layer 0 in steps of ``z_step_um``, in input order; None: any number of planes."""
+    """Offsets from layer 0 in steps of ``z_step_um``, in input order; None: any number."""
     halo: int
     """Reach in pixels: how far an output pixel looks to each side."""
     multiple_of: int = 1
@@ -36,25 +49,29 @@ class MethodInfo:
     """The micrometres per pixel the method was made for, or None if it does not care."""
     model_hash: str | None = None
     """SHA-256 of the weights, or None for a classical method."""
+    weights: Path | None = None
+    """The model file, or None for a classical method."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
+    """What else decides the result, such as the number of pyramid levels."""
 
     @property
     def exact(self) -> bool:
-        """Whether the dead margin covers the reach, so that the tile grid changes nothing."""
+        """Whether a dead margin can cover the reach, so that the tile grid changes nothing."""
         return self.halo <= MAX_MARGIN
 
     @property
-    def margin(self) -> int:
-        """Dead margin in pixels at each side of a tile, a multiple of 8."""
-        return min(-(-self.halo // 8) * 8, MAX_MARGIN)
+    def tiling(self) -> str:
+        """``"exact"`` or ``"anchored only"``, as listings and provenance say it."""
+        return "exact" if self.exact else "anchored only"
 
 
 class FusionMethod(ABC):
     """Fuses stacks of focal planes; made by :func:`napari_focusfuse.fusion.load_method`."""
 
     info: MethodInfo
+    device: str = "cpu"
+    """The device it computes on, as torch names it."""
 
-    @abstractmethod
     def __call__(self, stacks: Float32Image) -> Float32Image:
         """Fuse a batch of tiles.
 
@@ -67,4 +84,42 @@ class FusionMethod(ABC):
         Returns
         -------
         (B, Y, X, 3) float32 array in [0, 1]
+
+        Raises
+        ------
+        ValueError
+            If the array has another shape.
+        FusionError
+            If the result is not a number somewhere; such a tile must never be shown as black.
         """
+        offsets = self.info.plane_offsets
+        planes_fit = offsets is None or stacks.shape[1] == len(offsets)
+        sides_fit = all(side % self.info.multiple_of == 0 for side in stacks.shape[2:4])
+        if stacks.ndim != 5 or stacks.shape[-1] != 3 or not (planes_fit and sides_fit):
+            raise ValueError(f"{self.info.name} does not take stacks of shape {stacks.shape}")
+        return to_unit_range(self.compute(stacks), self.info.title)
+
+    @abstractmethod
+    def compute(self, stacks: Float32Image) -> Float32Image:
+        """Fuse as above, but neither check nor clip the result; the probe of the reach needs it."""
+
+
+def to_unit_range(values: Float32Image, title: str) -> Float32Image:
+    """Return the values clipped to [0, 1].
+
+    Raises
+    ------
+    FusionError
+        If some value is not a number or is infinite.
+    """
+    if not np.isfinite(values).all():
+        raise FusionError(
+            f"{title} gave values that are not numbers; its weights are damaged or do not suit "
+            "this image. Choose another method."
+        )
+    return np.clip(values, 0.0, 1.0, dtype=np.float32)
+
+
+def to_uint8(image: Float32Image) -> UInt8Image:
+    """Return a [0, 1] image as uint8, rounded: truncation would darken it by half a grey level."""
+    return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -1,0 +1,186 @@
+"""Plan a fusion: which tiles of which grid, from which planes; no torch, no pixel is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_focusfuse.slide import MAX_REGION_PIXELS, FocalPlane, Region, RegionError, Slide
+from napari_focusfuse.tiles import ALIGNMENT, Tile, TileGrid
+
+from .catalogue import blur_detector_info
+from .method import MAX_MARGIN, MethodInfo
+from .planes import scale_warning, step_warning
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a slide is cut into tiles."""
+
+    name: str
+    tile: int
+    """Side of a tile as it is read, in pixels."""
+    margin: int | None
+    """Pixels at each side without weight; None: the reach of method and blur detector."""
+    ramp: int
+    """Pixels over which neighbours are blended."""
+
+
+DEFAULT = Preset("default", tile=512, margin=None, ramp=8)
+PAPER = Preset("paper", tile=512, margin=0, ramp=128)
+"""The paper's tiling: 512 px tiles, 128 px redundancy, distance weighting over all of it."""
+
+
+@dataclass(frozen=True)
+class FusionPlan:
+    """What will be fused and how; made without reading a pixel, by :func:`plan_fusion`."""
+
+    slide: Slide
+    info: MethodInfo
+    planes: tuple[FocalPlane, ...]
+    """In the method's input order."""
+    centre: FocalPlane
+    """The plane whose blur the mask shows."""
+    level: int
+    region: Region
+    """In pixels of the level, inside it."""
+    preset: Preset
+    grid: TileGrid
+    tiles: tuple[Tile, ...]
+    """From the region's centre outward."""
+    warnings: tuple[str, ...]
+    """Sentences for the user."""
+
+    @property
+    def tiling(self) -> str:
+        """``"exact"`` if the margin covers the method's reach, else ``"anchored only"``."""
+        return "exact" if self.grid.margin >= self.info.halo else "anchored only"
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """(y, x) micrometres per pixel of the result, or None if unknown."""
+        return level_mpp(self.slide, self.level)
+
+
+def level_mpp(slide: Slide, level: int) -> tuple[float, float] | None:
+    """Return the (y, x) micrometres per pixel of a level, or None if unknown."""
+    if slide.mpp is None:
+        return None
+    downsample = slide.levels[level].downsample
+    return slide.mpp[0] * downsample[0], slide.mpp[1] * downsample[1]
+
+
+def nearest_level(slide: Slide, info: MethodInfo) -> int:
+    """Return the level whose pixels are nearest in size to the method's; 0 if either is unknown."""
+    made_for = info.mpp
+    if made_for is None or slide.mpp is None:
+        return 0
+
+    def mismatch(level: int) -> float:
+        mpp = level_mpp(slide, level) or (made_for, made_for)
+        return abs(math.log(math.sqrt(mpp[0] * mpp[1]) / made_for))
+
+    return min(range(len(slide.levels)), key=mismatch)
+
+
+def level_shape(slide: Slide, level: int) -> tuple[int, int]:
+    """Return the (height, width) of a level in pixels.
+
+    Raises
+    ------
+    RegionError
+        If the slide has no such level.
+    """
+    if not 0 <= level < len(slide.levels):
+        raise RegionError(
+            f"{slide.path.name} has levels 0 to {len(slide.levels) - 1}, not {level}."
+        )
+    return slide.levels[level].shape
+
+
+def plan_fusion(
+    slide: Slide,
+    info: MethodInfo,
+    planes: Sequence[FocalPlane],
+    level: int,
+    region: Region,
+    preset: Preset = DEFAULT,
+    *,
+    centre: FocalPlane | None = None,
+) -> FusionPlan:
+    """Plan a fusion.  Imports no torch and reads no pixel, so a window may call it at any time.
+
+    Parameters
+    ----------
+    slide, info, planes
+        What is fused by what; the planes as :func:`choose_planes` returns them.
+    level, region
+        Rectangle in pixels of ``level``; what lies outside the level is cut off.
+    preset
+        How the slide is cut into tiles.
+    centre
+        The plane whose blur the mask shows; None: the slide's layer 0 if all planes are fused, else
+        the middle one.
+
+    Raises
+    ------
+    RegionError
+        If the level does not exist, the region lies outside the slide, or is too large for memory.
+    """
+    inside = _inside(slide, level, region)
+    warnings = [
+        step_warning(slide, info, planes),
+        scale_warning(info, level_mpp(slide, level)),
+        None if inside == region else "the region was cut off at the slide's edge",
+    ]
+    grid = _grid(info, preset)
+    if centre is None:
+        whole = tuple(planes) == slide.planes
+        centre = slide.planes[slide.zero] if whole else planes[len(planes) // 2]
+    return FusionPlan(
+        slide=slide,
+        info=info,
+        planes=tuple(planes),
+        centre=centre,
+        level=level,
+        region=inside,
+        preset=preset,
+        grid=grid,
+        tiles=grid.tiles_for(inside.y, inside.x, inside.height, inside.width),
+        warnings=tuple(warning for warning in warnings if warning is not None),
+    )
+
+
+def _inside(slide: Slide, level: int, region: Region) -> Region:
+    height, width = level_shape(slide, level)
+    inside = region.clipped(height, width)
+    if not inside.height or not inside.width:
+        raise RegionError(
+            f"The region at y {region.y}, x {region.x} of {region.height} x {region.width} pixels "
+            f"lies outside the slide, which has {height} x {width}; choose one inside."
+        )
+    if inside.height * inside.width > MAX_REGION_PIXELS:
+        raise RegionError(
+            f"A region of {inside.height} x {inside.width} pixels is too large to fuse in memory; "
+            f"choose at most {MAX_REGION_PIXELS >> 20} megapixels, or a coarser level."
+        )
+    return inside
+
+
+def _grid(info: MethodInfo, preset: Preset) -> TileGrid:
+    """Lay out the tiles; the blur detector counts whether or not a mask is wanted.
+
+    Else asking for the mask would move the grid, and with it the last bit of the picture.
+    """
+    detector = blur_detector_info()
+    halo, alignment = info.halo, math.lcm(ALIGNMENT, info.multiple_of)
+    if detector is not None:
+        halo = max(halo, detector.halo)
+        alignment = math.lcm(alignment, detector.multiple_of)
+
+    def aligned(size: int) -> int:
+        return -(-size // alignment) * alignment
+
+    margin = min(aligned(halo), MAX_MARGIN) if preset.margin is None else aligned(preset.margin)
+    return TileGrid(aligned(preset.tile), margin, aligned(preset.ramp), alignment)
