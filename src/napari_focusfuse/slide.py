@@ -73,6 +73,22 @@ class Level:
         """(height, width) in pixels."""
         return self.height, self.width
 
+    @classmethod
+    def under(cls, full: tuple[int, int], shape: tuple[int, int]) -> Level:
+        """Return the level of ``shape`` (height, width) under a level 0 of ``full``.
+
+        A ratio that is whole but for the rounding of the level's size counts as whole: 1001 pixels
+        stored as 500 or 501 are a downsample of 2, not of 2.002 or 1.998.
+        """
+        ratios = tuple(_downsample(*pair) for pair in zip(full, shape, strict=True))
+        return cls(width=shape[1], height=shape[0], downsample=(ratios[0], ratios[1]))
+
+
+def _downsample(full: int, size: int) -> float:
+    whole = max(1, round(full / max(1, size)))
+    rounded = size in (full // whole, -(-full // whole))
+    return float(whole) if rounded else full / max(1, size)
+
 
 @dataclass(frozen=True)
 class Region:
@@ -107,7 +123,7 @@ class Slide(ABC):
     from several threads at once.
     """
 
-    format: ClassVar[str] = ""
+    format: str = ""
     """Name of the reader, such as ``"tiff"``."""
 
     def __init__(
@@ -268,7 +284,7 @@ class Slide(ABC):
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         """Read a non-empty rectangle that lies inside the level."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - an array has nothing to release
         """Release the file; the slide cannot be read afterwards."""
 
     def __enter__(self) -> Slide:

@@ -1,1 +1,127 @@
-""""""
+"""Opening slides: the reader is chosen by what the file holds, not by its name.
+
+A further format is one more row of :data:`READERS`.  The libraries of a format are imported when
+a file of that format is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from napari_focusfuse.slide import Slide, SlideError, UnsupportedSlideError
+
+from .faults import told
+from .tiff_header import is_tiff
+
+__all__ = ["READERS", "Reader", "open_slide"]
+
+
+class Reader(NamedTuple):
+    """One row of :data:`READERS`."""
+
+    detect: Callable[[Path, bytes], bool]
+    """Takes the path and the first bytes of the file, none for a folder."""
+    open: Callable[[Path, int | None], Slide]
+    """Takes the path and the index of layer 0, or None for the file's own."""
+
+
+def open_slide(path: str | Path, zero: int | None = None) -> Slide:
+    """Open a slide.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder with one image per focal plane.
+    zero
+        Index of the plane that counts as layer 0, from the lowest; None is the file's own.
+
+    Returns
+    -------
+    Slide
+        Close it, or use it as a context manager.
+
+    Raises
+    ------
+    SlideError
+        If it does not exist, is damaged, or no reader supports it (UnsupportedSlideError).
+    PlaneError
+        If there is no plane ``zero``.
+    """
+    path = Path(path)
+    with told(path):
+        start = _first_bytes(path)
+        for reader in READERS:
+            if reader.detect(path, start):
+                return reader.open(path, zero)
+    hint = " Keep the folder of the same name beside it." if path.suffix.lower() == ".mrxs" else ""
+    raise UnsupportedSlideError(
+        f"{path.name} is not a slide any reader knows; open an OME-TIFF, NDPI or other scanner "
+        f"file, or a folder with one image per focus layer.{hint}"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        return b""
+    if not path.exists():
+        raise SlideError(f"{path} does not exist; check the path.")
+    if not path.is_file():
+        raise SlideError(f"{path} is not a file; choose a slide or a folder.")
+    if path.stat().st_size == 0 and path.suffix.lower() != ".mrxs":  # there the folder counts
+        raise SlideError(f"{path.name} is empty; copy or export it again.")
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _is_folder(path: Path, start: bytes) -> bool:
+    return path.is_dir()
+
+
+def _open_folder(path: Path, zero: int | None) -> Slide:
+    from .folder import open_folder
+
+    return open_folder(path, zero)
+
+
+def _is_tiff(path: Path, start: bytes) -> bool:
+    return is_tiff(start)
+
+
+def _open_tiff(path: Path, zero: int | None) -> Slide:
+    """Open a stack through tifffile; a scanner's file of one plane, or a strange one, otherwise."""
+    from . import openslide
+    from .tiff import open_tiff
+
+    scanner = openslide.vendor(path)
+    try:
+        slide = open_tiff(path, zero)
+    except SlideError:
+        if scanner is None:
+            raise
+        return openslide.open_openslide(path, zero)
+    if scanner is None or len(slide.planes) > 1:
+        return slide
+    slide.close()
+    return openslide.open_openslide(path, zero)
+
+
+def _is_openslide(path: Path, start: bytes) -> bool:
+    from . import openslide
+
+    return openslide.vendor(path) is not None
+
+
+def _open_openslide(path: Path, zero: int | None) -> Slide:
+    from .openslide import open_openslide
+
+    return open_openslide(path, zero)
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(_is_folder, _open_folder),
+    Reader(_is_tiff, _open_tiff),
+    Reader(_is_openslide, _open_openslide),
+)
+"""Asked in this order; the first that recognises the file opens it."""

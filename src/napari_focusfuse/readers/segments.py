@@ -1,0 +1,84 @@
+"""What a compressed tile or strip claims about itself, checked before it is decoded.
+
+A tile of a few bytes can declare an image of gigabytes, which decoders allocate at once.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .faults import damaged, not_rgb
+
+_JPEG = (6, 7, 33007, 34892)
+_HEADED = (33003, 33004, 33005, 34712, 34933, 50001)  # JPEG 2000, PNG, WebP: size in the header
+_BOUNDED = (1, 5, 8, 32773, 32946, 50000, 50013)  # decoded into a buffer of the declared size
+_MAX_BYTES = 1 << 29
+"""Largest decoded tile or strip: half a gigabyte, a plane of 179 megapixels in one strip."""
+
+
+def guard(page: Any, path: Path) -> None:
+    """Make ``page.decode`` refuse segments that are larger than the page says.
+
+    Parameters
+    ----------
+    page
+        ``tifffile.TiffPage``; its decoder is replaced by one that looks first.
+    path
+        For the message.
+    """
+    if page.compression not in (*_JPEG, *_HEADED, *_BOUNDED):
+        name = getattr(page.compression, "name", str(page.compression))
+        raise not_rgb(path.name, f"pixels compressed by {name}")
+    height, width = _segment_shape(page)
+    if height * width * page.samplesperpixel > _MAX_BYTES:
+        raise damaged(
+            path, f"it claims tiles of {width} x {height} pixels; export it with small tiles"
+        )
+    if page.compression in _BOUNDED or "guarded" in vars(page):
+        return
+    decode: Callable[..., Any] = page.decode
+    measure = jpeg_size if page.compression in _JPEG else _header_size
+
+    def checked(data: bytes | None, index: int, /, **options: Any) -> Any:
+        # With a header of its own (NDPI) the size is the one computed for the page.
+        if data is not None and options.get("jpegheader") is None:
+            found = measure(data)
+            if found is None or found[0] > height or found[1] > width:
+                raise damaged(path, f"a tile says it is {found}, not ({height}, {width})")
+        return decode(data, index, **options)
+
+    page.guarded = True
+    page.decode = checked
+
+
+def _segment_shape(page: Any) -> tuple[int, int]:
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return int(min(page.rowsperstrip, page.imagelength)), int(page.imagewidth)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return (height, width) as the frame header of a JPEG stream declares them (ITU T.81, B.2)."""
+    position = 2
+    while position + 9 <= len(data):
+        if data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = data[position + 5 : position + 9]
+            return int.from_bytes(frame[:2], "big"), int.from_bytes(frame[2:], "big")
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
+
+
+def _header_size(data: bytes) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.height, image.width
