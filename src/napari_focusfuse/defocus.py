@@ -27,7 +27,7 @@ Float64Array = npt.NDArray[np.float64]
 WAVELENGTHS_UM = (0.62, 0.53, 0.46)
 """Centre wavelengths of a colour camera's red, green and blue."""
 
-_PUPIL_SAMPLES = 512
+_PUPIL_SAMPLES = 256
 _SLAB_UM = 0.675  # a quarter of the scanner's step: the blur changes little within it
 
 

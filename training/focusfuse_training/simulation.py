@@ -1,0 +1,156 @@
+"""Simulated training stacks, rendered once into a cache folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from napari_focusfuse.benchmark_definition import Z_STEP_UM, DataSet, Part, SimulatedStack, simulate
+from napari_focusfuse.defocus import (
+    WAVELENGTHS_UM,
+    Camera,
+    Optics,
+    blur_labels,
+    degrade,
+    uniform_height,
+)
+from napari_focusfuse.slide import UInt8Image
+
+log = logging.getLogger(__name__)
+
+STACK_PX = 480
+_CHANNELS = len(WAVELENGTHS_UM)
+
+
+@dataclass(frozen=True)
+class TrainingStack:
+    """What the trainer sees of one simulated stack."""
+
+    planes: UInt8Image
+    """(3, Y, X, 3): layers -1, 0, +1."""
+    truth_one: UInt8Image
+    """(Y, X, 3): what a model of one plane should return."""
+    truth_three: UInt8Image
+    """(Y, X, 3): what a model of three planes should return."""
+    blurred: npt.NDArray[np.bool_]
+    """(Y, X): where layer 0 is out of focus."""
+
+    def save(self, path: Path) -> None:
+        """Write the stack, atomically, so that an interrupted run leaves no half file."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **vars(self))
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingStack:
+        """Read a stack that :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{name: arrays[name] for name in arrays.files})
+
+
+def random_optics(rng: np.random.Generator) -> Optics:
+    """Draw a microscope: wider than one scanner, so that a model does not learn just one."""
+    return Optics(
+        na=float(rng.uniform(0.55, 0.75)),
+        spherical_waves=float(rng.uniform(-0.25, 0.25)),
+        chromatic_um=float(rng.uniform(-0.3, 0.3)),
+    )
+
+
+def random_camera(rng: np.random.Generator) -> Camera:
+    """Draw a camera and its compression."""
+    return Camera(
+        electrons=float(rng.uniform(5000, 15000)),
+        read_electrons=float(rng.uniform(0, 10)),
+        jpeg_quality=int(rng.integers(80, 96)),
+    )
+
+
+def random_depth_um(rng: np.random.Generator) -> float:
+    """Draw the half range of heights: one stack in seven lies in focus, the others up to 12 um."""
+    return 0.2 if rng.random() < 0.15 else float(rng.uniform(2.0, 12.0))
+
+
+def random_stain(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
+    """Vary the stain: each channel's optical density is scaled, and channels are mixed a little."""
+    transmission = (image.astype(np.float32) + 1.0) / 256.0
+    gains = np.diag(rng.uniform(0.7, 1.4, _CHANNELS)) + rng.uniform(-0.1, 0.1, (_CHANNELS, _CHANNELS))
+    density = np.maximum(-np.log(transmission) @ gains.astype(np.float32), 0.0)
+    return np.rint(np.exp(-density) * 255.0).astype(np.uint8)
+
+
+def random_crop(images: Sequence[UInt8Image], rng: np.random.Generator) -> UInt8Image:
+    """Cut a square of a random image, turned and flipped at random; one in two keeps its stain."""
+    image = images[int(rng.integers(len(images)))]
+    y, x = (int(rng.integers(side - STACK_PX + 1)) for side in image.shape[:2])
+    crop = np.rot90(image[y : y + STACK_PX, x : x + STACK_PX], int(rng.integers(4)))
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    return random_stain(crop, rng) if rng.random() < 0.5 else np.ascontiguousarray(crop)
+
+
+def make_stack(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingStack:
+    """Simulate one stack; the same images and seed give the same stack."""
+    rng = np.random.default_rng(seed)
+    image, optics = random_crop(images, rng), random_optics(rng)
+    height = uniform_height(
+        image.shape[:2],
+        random_depth_um(rng),
+        rng,
+        mpp=optics.mpp,
+        correlation_um=float(rng.uniform(25, 90)),
+    )
+    # Layer 0 need not lie in the middle of the specimen.
+    height += np.float32(rng.uniform(-1.0, 1.0))
+    stack = simulate(image, height, rng, optics=optics, camera=random_camera(rng))
+    return TrainingStack(
+        stack.planes, stack.truth_one, stack.truth_three, blur_labels(optics, height, 0.0)
+    )
+
+
+def make_degraded(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingStack:
+    """Blur random regions of a sharp image (the paper's degradation model); all planes alike."""
+    rng = np.random.default_rng(seed)
+    image = random_crop(images, rng)
+    blurred, mask = degrade(image, rng)
+    return TrainingStack(np.stack([blurred] * 3), image, image, mask)
+
+
+def render_cache(
+    folder: Path, images: Sequence[UInt8Image], count: int, seed: int, *, degraded: bool = False
+) -> list[Path]:
+    """Render what is missing of ``count`` stacks into a folder and return all their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{'degraded' if degraded else 'stack'}-{seed}-{i:05}.npz" for i in range(count)]
+    missing = [(i, path) for i, path in enumerate(paths) if not path.exists()]
+    if not missing:
+        return paths
+    log.info("rendering %d of %d stacks into %s", len(missing), count, folder)
+    make = make_degraded if degraded else make_stack
+    with ProcessPoolExecutor(initializer=_set_images, initargs=(list(images),)) as pool:
+        for _ in pool.map(_render_one, [(make, (seed, i), path) for i, path in missing]):
+            pass
+    return paths
+
+
+_images: list[UInt8Image] = []
+
+
+def _set_images(images: list[UInt8Image]) -> None:
+    """Give a worker process the images once, not with every task."""
+    _images[:] = images
+
+
+def _render_one(task: tuple[object, tuple[int, int], Path]) -> None:
+    make, seed, path = task
+    make(_images, seed).save(path)  # type: ignore[operator]
+
+
+__all__ = ["DataSet", "Part", "SimulatedStack", "TrainingStack", "Z_STEP_UM", "render_cache"]
