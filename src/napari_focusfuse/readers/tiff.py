@@ -232,9 +232,7 @@ def _stored_level(
                     f"{path.name} keeps planes in other files; join them into one OME-TIFF."
                 )
             guard(level.pages[place].keyframe, path)
-    store = series.aszarr(
-        level=index, squeeze=False, fillvalue=255, maxworkers=_DECODER_THREADS, multiscales=False
-    )
+    store = series.aszarr(level=index, squeeze=False, fillvalue=255, maxworkers=_DECODER_THREADS)
     array = zarr.open_array(store, mode="r")
     return _StoredLevel(
         path, array, level.get_axes(False), axis, order, page, offsets, series.keyframe.parent
