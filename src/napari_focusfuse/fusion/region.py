@@ -43,6 +43,7 @@ __all__ = [
     "TileDone",
     "finish",
     "fuse",
+    "fusion_provenance",
     "level_mpp",
     "nearest_level",
     "plan_fusion",
@@ -117,7 +118,7 @@ def run_fusion(
             image, mask = canvas.picture(region)
             yield TileDone(done, len(plan.tiles), region, image, mask)
     image, mask = canvas.picture(plan.region)
-    return Fusion(image, mask, plan, _provenance(plan, method, mask is not None))
+    return Fusion(image, mask, plan, fusion_provenance(plan, method, mask is not None))
 
 
 def fuse(
@@ -278,7 +279,7 @@ def _slices(region: Region, y: int, x: int) -> tuple[slice, slice]:
     return rows, slice(region.x - x, region.stop_x - x)
 
 
-def _provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dict[str, Any]:
+def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dict[str, Any]:
     """Return where a picture comes from, as plain JSON; names of files, never of folders."""
     slide, info, grid, region = plan.slide, plan.info, plan.grid, plan.region
     return {
