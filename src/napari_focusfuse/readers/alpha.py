@@ -15,7 +15,7 @@ def over(
     Parameters
     ----------
     rgba
-        (Y, X, 3 | 4) uint8; an image without alpha comes back as it is.
+        (Y, X, 3 | 4) uint8.
     background
         (red, green, blue), 0 to 255.
     premultiplied
@@ -23,11 +23,11 @@ def over(
 
     Returns
     -------
-    (Y, X, 3) uint8 array
+    (Y, X, 3) uint8 array, never a view of the input
     """
     colour = rgba[..., :3]
     if rgba.shape[-1] == 3 or bool((rgba[..., 3] == 255).all()):
-        return np.ascontiguousarray(colour)
+        return np.array(colour, order="C")
     alpha = rgba[..., 3:].astype(np.uint16)
     behind = (np.array(background, dtype=np.uint16) * (255 - alpha) + 127) // 255
     if premultiplied:

@@ -127,7 +127,7 @@ class FolderSlide(Slide):
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         whole = self._plane(plane.index)
         part = whole[region.y : region.stop_y, region.x : region.stop_x]
-        return over(part, self.background).copy()
+        return over(part, self.background)
 
     def _plane(self, index: int) -> UInt8Image:
         with self._decoding[index]:  # two threads never decode the same plane

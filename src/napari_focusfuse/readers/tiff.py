@@ -193,20 +193,26 @@ def _stored_levels(
 ) -> list[_StoredLevel]:
     levels: list[_StoredLevel] = []
     for index, level in enumerate(series.levels):
-        if level.get_axes(False) != series.get_axes(False) or level.dtype != series.dtype:
+        # NDPI names the axis of focus on the first level only.
+        if _image_axes(level) != _image_axes(series) or level.dtype != series.dtype:
             continue
-        own = _level_order(level, len(order), metadata, order)
+        own = _level_order(level, series.kind, metadata, order)
         stored = _stored_level(path, series, index, axis, own) if own else None
         if stored and (not levels or stored.shape < levels[-1].shape):
             levels.append(stored)
     return levels
 
 
+def _image_axes(series: Any) -> list[str]:
+    return [axis if axis in "YXS" else "" for axis in series.get_axes(False)]
+
+
 def _level_order(
-    level: Any, count: int, metadata: TiffMetadata, order: Sequence[int]
+    level: Any, kind: str, metadata: TiffMetadata, order: Sequence[int]
 ) -> tuple[int, ...] | None:
     """Return where a level stores the planes, or None if it does not hold just these planes."""
-    heights = stored_heights(level, count)
+    count = len(order)
+    heights = stored_heights(kind, level, count)
     if heights is None or metadata.heights_um is None:
         return tuple(order)
     if sorted(heights) != sorted(metadata.heights_um):

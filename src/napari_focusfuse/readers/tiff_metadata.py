@@ -38,26 +38,28 @@ def read_metadata(file: Any, series: Any, planes: int) -> TiffMetadata:
     if series.kind == "ndpi":
         magnification = page.tags.valueof(_NDPI_MAGNIFICATION)
         objective = float(magnification) if magnification and magnification > 0 else None
-        return TiffMetadata(_resolution(page), objective, stored_heights(series, planes))
+        return TiffMetadata(
+            _resolution(page), objective, stored_heights(series.kind, series, planes)
+        )
     if series.kind == "svs":
         values = _aperio(page)
         side = micrometres(values.get("MPP"))
         return TiffMetadata(
             pixel_size(side, side),
             micrometres(values.get("AppMag")),
-            stored_heights(series, planes),
+            stored_heights(series.kind, series, planes),
         )
     return TiffMetadata(_resolution(page))
 
 
-def stored_heights(series: Any, planes: int) -> tuple[float, ...] | None:
+def stored_heights(kind: str, level: Any, planes: int) -> tuple[float, ...] | None:
     """Return the height of each page of a Hamamatsu or Aperio level in micrometres, or None."""
-    if series.kind not in ("ndpi", "svs") or len(series.pages) != planes:
+    if kind not in ("ndpi", "svs") or len(level.pages) != planes:
         return None
-    if series.kind == "ndpi":
-        found = [micrometres(p.tags.valueof(_NDPI_Z), "nm") for p in series.pages]
+    if kind == "ndpi":
+        found = [micrometres(p.tags.valueof(_NDPI_Z), "nm") for p in level.pages]
     else:
-        found = [micrometres(_aperio(p).get("OffsetZ")) for p in series.pages]
+        found = [micrometres(_aperio(p).get("OffsetZ")) for p in level.pages]
     heights = [height for height in found if height is not None]
     return tuple(heights) if len(heights) == planes else None
 
