@@ -1,0 +1,258 @@
+"""What the viewer needs to know of slides and results: layers as plain tuples, placed and scaled.
+
+Pure functions, no viewer import.  A layer is ``(data, keyword arguments, "image")``.  Everything
+the plugin must find again lies in ``metadata["focusfuse"]`` of the layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .dyadic import DyadicSlide
+from .slide import FocalPlane, Region, Slide, UInt8Image
+from .slide_array import SlideArray, TileCache
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+KEY = "focusfuse"
+"""Where our entries lie in a layer's metadata."""
+
+MASK_COLOUR = (1.0, 69 / 255, 58 / 255)
+MASK_OPACITY = 0.35
+BLURRED = 128
+"""Smallest stored mask value that counts as blurred: round(255 * P) for P >= 0.5."""
+
+FOREGROUND_CHROMA = 20
+"""A pixel is foreground where its largest and smallest channel differ by more than this, of 255."""
+
+DIFFERENCE_LIMIT = 64
+"""Grey values at which the colours of a difference layer end."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How array axes lie in the world; one entry per axis, the colour axis left out."""
+
+    scale: tuple[float, ...]
+    translate: tuple[float, ...]
+    units: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def keywords(self) -> dict[str, Any]:
+        """Return them as the viewer's layer arguments."""
+        return {
+            "scale": self.scale,
+            "translate": self.translate,
+            "units": self.units,
+            "axis_labels": self.labels,
+        }
+
+    def image(self) -> Axes:
+        """Return the last two axes."""
+        return Axes(self.scale[-2:], self.translate[-2:], self.units[-2:], self.labels[-2:])
+
+
+@dataclass(frozen=True)
+class ViewWindow:
+    """What is in view: a plane and a rectangle, in pixels of the slide's level 0.
+
+    Pixel ``i`` covers ``[i, i + 1)``.
+    """
+
+    plane: int
+    """Index of the focal plane at the slider."""
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    def at(self, downsample: Sequence[float], shape: tuple[int, int]) -> Region:
+        """Return the smallest region of a level that covers the window, clipped to the level.
+
+        Parameters
+        ----------
+        downsample
+            (y, x) pixels of level 0 for one of the level.
+        shape
+            (height, width) of the level in pixels.
+        """
+        y, x = math.floor(self.top / downsample[0]), math.floor(self.left / downsample[1])
+        bottom = math.ceil(self.bottom / downsample[0])
+        right = math.ceil(self.right / downsample[1])
+        return Region(y, x, max(bottom - y, 0), max(right - x, 0)).clipped(*shape)
+
+
+def slide_axes(slide: Slide) -> Axes:
+    """Return (z, y, x) in um where the slide knows them, in pixels and steps where it does not."""
+    heights = [plane.z_um for plane in slide.planes]
+    known = [z for z in heights if z is not None]
+    if slide.mpp is None:
+        # One axis without a scale makes the others meaningless together, so all are in pixels.
+        return Axes((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ("pixel",) * 3, ("z", "y", "x"))
+    if len(known) < 2 or len(known) < len(heights):
+        return Axes((1.0, *slide.mpp), (0.0, 0.0, 0.0), ("pixel", "um", "um"), ("z", "y", "x"))
+    step = (known[-1] - known[0]) / (len(known) - 1)
+    return Axes((step, *slide.mpp), (known[0], 0.0, 0.0), ("um",) * 3, ("z", "y", "x"))
+
+
+def slide_layers(slide: Slide) -> list[LayerData]:
+    """Return the layers of a slide: its extended focus (hidden, if it has one), then its stack.
+
+    All are lazy and share one tile cache; a slide of one plane has no z axis.
+    """
+    view = slide if isinstance(slide, DyadicSlide) else DyadicSlide(slide)
+    cache = TileCache()
+    name = slide_name(slide)
+    axes = slide_axes(view)
+    single = len(view.planes) == 1
+    layers = []
+    if view.extended is not None:
+        layer = _slide_layer(view, cache, (view.extended,), True, axes.image())
+        layer[1].update(name=f"{name} extended focus", visible=False)
+        layers.append(layer)
+    stack = _slide_layer(view, cache, view.planes, single, axes.image() if single else axes)
+    stack[1]["name"] = name
+    return [*layers, stack]
+
+
+def _slide_layer(
+    slide: Slide, cache: TileCache, planes: Sequence[FocalPlane], flat: bool, axes: Axes
+) -> LayerData:
+    arrays = [
+        SlideArray(slide, level, cache, planes, flat=flat) for level in range(len(slide.levels))
+    ]
+    ours = {
+        "kind": "extended focus" if planes[0] == slide.extended else "slide",
+        "slide": slide,
+        "planes": tuple(plane.name for plane in planes),
+        "z_um": tuple(plane.z_um for plane in planes),
+        "mpp": slide.mpp,
+        "notes": (*slide.warnings, *slide.not_shown),
+    }
+    keywords = {
+        "rgb": True,
+        "multiscale": True,
+        "contrast_limits": (0, 255),
+        "metadata": {KEY: ours},
+        **axes.keywords(),
+    }
+    return arrays, keywords, "image"
+
+
+def slide_name(slide: Slide) -> str:
+    """Return the file's name without the endings that say nothing, such as ``.ome.tif``."""
+    return slide.path.name.partition(".ome.")[0] if ".ome." in slide.path.name else slide.path.stem
+
+
+def overlay_axes(slide: Axes, downsample: Sequence[float], origin: tuple[int, int]) -> Axes:
+    """Return the axes of a 2D layer that covers a region of a slide layer exactly.
+
+    The viewer puts the centre of a layer's first pixel at its ``translate``, but draws a coarse
+    level of a pyramid with the centring of level 0: hence the half-pixel term ``(d - 1) / 2``.
+
+    Parameters
+    ----------
+    slide
+        Axes of the slide's layer.
+    downsample
+        (y, x) factor of the region's level, as the viewer computes it from the level shapes.
+    origin
+        (y, x) of the region's first pixel at its level.
+    """
+    image = slide.image()
+    factors = [float(d) for d in downsample]
+    scale = tuple(s * d for s, d in zip(image.scale, factors, strict=True))
+    translate = tuple(
+        t + s * (first * d + (d - 1) / 2)
+        for t, s, d, first in zip(image.translate, image.scale, factors, origin, strict=True)
+    )
+    return Axes(scale, translate, image.units, image.labels)
+
+
+def fused_layer(
+    region: Region, axes: Axes, *, name: str, provenance: Mapping[str, Any], **ours: Any
+) -> LayerData:
+    """Return an empty RGBA layer for a fusion of a region; alpha is 0 where nothing is done yet."""
+    data = np.zeros((region.height, region.width, 4), dtype=np.uint8)
+    keywords = {
+        "name": name,
+        "rgb": True,
+        "multiscale": False,
+        "metadata": {KEY: {"kind": "fused", "provenance": dict(provenance), **ours}},
+        **axes.keywords(),
+    }
+    return data, keywords, "image"
+
+
+def mask_layer(
+    region: Region, axes: Axes, *, name: str, provenance: Mapping[str, Any], **ours: Any
+) -> LayerData:
+    """Return an empty layer for a blur mask: round(255 * P(blur)) as uint8, red from P = 0.5 on."""
+    data = np.zeros((region.height, region.width), dtype=np.uint8)
+    keywords = {
+        "name": name,
+        "rgb": False,
+        "multiscale": False,
+        "contrast_limits": (0, 255),
+        "colormap": {
+            "name": "focusfuse blurred",
+            "colors": [(*MASK_COLOUR, 0.0), (*MASK_COLOUR, 1.0)],
+            "controls": [0.0, (BLURRED - 0.5) / 255, 1.0],
+            "interpolation": "zero",
+        },
+        "opacity": MASK_OPACITY,
+        "blending": "translucent",
+        "metadata": {KEY: {"kind": "blur mask", "provenance": dict(provenance), **ours}},
+        **axes.keywords(),
+    }
+    return data, keywords, "image"
+
+
+def difference_layer(
+    difference: npt.NDArray[np.int16], axes: Axes, *, name: str, **ours: Any
+) -> LayerData:
+    """Return a layer of a signed difference: blue below, white at 0, red above, fixed limits.
+
+    Parameters
+    ----------
+    difference
+        (Y, X) or (Y, X, 3) int16, image minus reference; channels are averaged.
+    """
+    data = difference if difference.ndim == 2 else difference.mean(axis=-1).astype(np.float32)
+    keywords = {
+        "name": name,
+        "rgb": False,
+        "multiscale": False,
+        "contrast_limits": (-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT),
+        "colormap": {
+            "name": "focusfuse difference",
+            "colors": [(0.23, 0.38, 0.95, 1.0), (1.0, 1.0, 1.0, 1.0), (0.86, 0.2, 0.18, 1.0)],
+            "controls": [0.0, 0.5, 1.0],
+        },
+        "metadata": {KEY: {"kind": "difference", **ours}},
+        **axes.keywords(),
+    }
+    return data, keywords, "image"
+
+
+def blurred_fraction(rgba: UInt8Image, mask: UInt8Image) -> float | None:
+    """Return which part of the foreground that is done is blurred; None where there is none.
+
+    Parameters
+    ----------
+    rgba
+        (Y, X, 4) uint8; alpha is 0 where nothing is done.
+    mask
+        (Y, X) uint8, round(255 * P(blur)).
+    """
+    colour = rgba[..., :3]
+    chroma = colour.max(axis=-1) - colour.min(axis=-1)
+    foreground = (chroma > FOREGROUND_CHROMA) & (rgba[..., 3] > 0)
+    count = int(np.count_nonzero(foreground))
+    return float(np.count_nonzero(mask[foreground] >= BLURRED)) / count if count else None

@@ -1,0 +1,34 @@
+"""The few places where viewer versions differ, and what a plugin may know of a viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image
+
+
+def camera(viewer: Any) -> Any:
+    """Return the viewer's camera; ``viewer.camera`` is deprecated since napari 0.9."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def scale_bar(viewer: Any) -> Any:
+    """Return the viewer's scale bar; ``viewer.scale_bar`` is deprecated since napari 0.9."""
+    return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
+
+
+def viewbox(viewer: Any) -> tuple[float, float]:
+    """Return the (height, width) of one view in logical pixels, grid mode included."""
+    height, width = viewer.canvas.viewbox_size(viewer.layers)
+    return float(height), float(width)
+
+
+def unwrapped(proxied: Any) -> Any:
+    """Return the object behind the proxy that plugins get, to tell whether two are the same."""
+    return getattr(proxied, "__wrapped__", proxied)
+
+
+def image_layers(viewer: Any) -> list[Image]:
+    """Return the viewer's image layers, top one first, as they are (not proxied)."""
+    layers = [unwrapped(layer) for layer in viewer.layers]
+    return [layer for layer in reversed(layers) if isinstance(layer, Image)]

@@ -1,0 +1,152 @@
+"""What the user asks for, resolved against the slide by pure functions; no window in here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_focusfuse.fusion.catalogue import available_methods, method_info
+from napari_focusfuse.fusion.method import MethodInfo
+from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
+from napari_focusfuse.fusion.planes import choose_planes, offset_names
+from napari_focusfuse.layer_metadata import ViewWindow
+from napari_focusfuse.slide import RegionError, Slide
+
+PlaneChoice = Literal["one", "three", "all"]
+
+PLANE_TITLES: dict[PlaneChoice, str] = {
+    "one": "one: the slider's",
+    "three": "three: around the slider's",
+    "all": "all",
+}
+
+LARGE_TILES = 100
+"""Tiles from which a fusion asks before it starts."""
+
+LARGE_SECONDS = 60.0
+"""Seconds, where a rate is known, from which a fusion asks before it starts."""
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """An entry of the method list: a method, or a family of models for different plane counts."""
+
+    name: str
+    title: str
+    planes: tuple[PlaneChoice, ...]
+
+
+@dataclass(frozen=True)
+class FuseRequest:
+    """The dock's fields and the view, as values."""
+
+    slide: Slide
+    method: str
+    wanted: PlaneChoice
+    window: ViewWindow
+    factors: tuple[tuple[float, float], ...]
+    """(y, x) downsampling of each level as the viewer draws it."""
+
+
+_COUNTS: dict[int, PlaneChoice] = {1: "one", 3: "three"}
+
+
+def method_choices(methods: Sequence[MethodInfo] | None = None) -> tuple[MethodChoice, ...]:
+    """Return what the method list offers; models of one family (``swift-*``) are one entry."""
+    found: dict[str, list[MethodInfo]] = {}
+    for info in available_methods() if methods is None else methods:
+        family = info.name.partition("-")[0] if info.plane_offsets is not None else info.name
+        found.setdefault(family, []).append(info)
+    return tuple(_choice(family, infos) for family, infos in found.items())
+
+
+def _choice(family: str, infos: Sequence[MethodInfo]) -> MethodChoice:
+    if infos[0].plane_offsets is None:
+        return MethodChoice(family, infos[0].title, ("three", "all", "one"))
+    name = infos[0].name if len(infos) == 1 else family
+    counts = [len(info.plane_offsets or ()) for info in infos]
+    planes = tuple(_COUNTS[count] for count in sorted(counts, reverse=True) if count in _COUNTS)
+    title = infos[0].title.partition(",")[0].partition(" (")[0]
+    return MethodChoice(name, title, planes)
+
+
+def preferred_method(choices: Sequence[MethodChoice]) -> str:
+    """Return what is chosen at first: the default model, or the best classical method."""
+    names = [choice.name for choice in choices]
+    return next(name for name in ("swift", "pyramid", *names) if name in names)
+
+
+def resolve(request: FuseRequest) -> FusionPlan:
+    """Return the fusion that a request means.
+
+    Raises
+    ------
+    FocusFuseError
+        In one sentence, if it cannot be done.
+    """
+    slide = request.slide
+    count = {"one": 1, "three": 3, "all": len(slide.planes)}[request.wanted]
+    info = method_info(request.method, count)
+    centre = slide.planes[request.window.plane]
+    planes = choose_planes(slide, info, request.wanted, centre)
+    level = nearest_level(slide, info)
+    region = request.window.at(request.factors[level], slide.levels[level].shape)
+    if not region.height or not region.width:
+        raise RegionError(f"{slide.path.name} is not in view; move it into view.")
+    return plan_fusion(slide, info, planes, level, region, centre=centre)
+
+
+def describe(plan: FusionPlan, seconds_per_tile: float | None) -> str:
+    """Return one line that says what a click will do.
+
+    Parameters
+    ----------
+    seconds_per_tile
+        As measured on earlier tiles of the same method, or None.
+    """
+    names = offset_names(plan.slide, plan.planes)
+    parts = [f"layer{'s' if len(plan.planes) > 1 else ''} {names}"]
+    parts.append(f"{plan.mpp[0]:.2f} um/px" if plan.mpp is not None else "pixel size unknown")
+    parts.append(f"{len(plan.tiles):,} tile{'s' if len(plan.tiles) > 1 else ''}")
+    if seconds_per_tile is None:
+        parts.append("time unknown until the first tile")
+    else:
+        parts.append(f"about {duration(seconds_per_tile * len(plan.tiles))}")
+    return " · ".join(parts)
+
+
+def is_large(plan: FusionPlan, seconds_per_tile: float | None) -> bool:
+    """Tell whether to ask before starting."""
+    seconds = len(plan.tiles) * (seconds_per_tile or 0.0)
+    return len(plan.tiles) > LARGE_TILES or seconds > LARGE_SECONDS
+
+
+def size_question(plan: FusionPlan, seconds_per_tile: float | None) -> str:
+    """Return the question asked before a large job."""
+    megapixels = plan.region.height * plan.region.width / 1e6
+    time = (
+        "its time is unknown until the first tile"
+        if seconds_per_tile is None
+        else f"it takes about {duration(seconds_per_tile * len(plan.tiles))}"
+    )
+    return (
+        f"The view covers {megapixels:,.0f} megapixels, {len(plan.tiles):,} tiles; {time}. "
+        "Fuse all of it? Zooming in makes it smaller."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, such as ``"4 s"`` or ``"12 min"``."""
+    if seconds < 1:
+        return "1 s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+def layer_title(plan: FusionPlan, slide_name: str) -> str:
+    """Return the name of the fused layer."""
+    return f"fused {offset_names(plan.slide, plan.planes)} · {plan.info.title} · {slide_name}"

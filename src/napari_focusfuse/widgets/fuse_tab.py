@@ -1,0 +1,206 @@
+"""The Fuse tab: what will be fused, the button, the progress, the blur mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_focusfuse.fusion.plan import FusionPlan
+from napari_focusfuse.layer_metadata import MASK_COLOUR
+from napari_focusfuse.slide import FocusFuseError
+
+from ._compat import camera
+from ._view import level_factors, view_window
+from .fuse_request import FuseRequest, describe, is_large, resolve, size_question
+from .fusion_job import FusionJob
+from .header import Header
+from .message import Message
+
+VIEW_MS = 120
+"""Rest of the camera after which the status line is computed anew."""
+
+
+class FuseTab(QWidget):
+    """Shows the job; holds no rules of its own.
+
+    Parameters
+    ----------
+    viewer, header, job
+        Where the view, the choices and the running fusion are.
+    """
+
+    def __init__(self, viewer: Any, header: Header, job: FusionJob) -> None:
+        super().__init__()
+        self._viewer, self._header, self._job = viewer, header, job
+        self._plan: FusionPlan | None = None
+        self._question: QMessageBox | None = None
+        self._build()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(VIEW_MS)
+        self._timer.timeout.connect(self.update_plan)
+        view = camera(viewer)
+        self._sources = (view.events.zoom, view.events.center, viewer.dims.events)
+        for source in self._sources:
+            source.connect(self._later)
+        header.changed.connect(self.update_plan)
+        job.changed.connect(self._on_job_changed)
+        job.mask_shown.connect(self.mask_box.setChecked)
+        self.button.clicked.connect(self.fuse_or_cancel)
+        self.mask_box.toggled.connect(job.show_mask)
+        self.blink_button.clicked.connect(job.blink)
+        self._shown_state = job.state
+        self.update_plan()
+
+    def _build(self) -> None:
+        self.status = Message("status")
+        self.status.setToolTip("What a click on Fuse view will do")
+        self.button = QPushButton("Fuse view")
+        self.button.setObjectName("fuse")
+        self.button.setMinimumHeight(32)
+        self.button.setDefault(True)
+        self.button.setToolTip("Fuse exactly what is in view (Shift-F)")
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(6)
+        kept = self.progress.sizePolicy()
+        kept.setRetainSizeWhenHidden(True)
+        self.progress.setSizePolicy(kept)
+        self.result = Message("result")
+        self.mask_box = QCheckBox("Blur mask")
+        self.mask_box.setToolTip("Show in red where the slider's layer is blurred (Shift-M)")
+        self.mask_box.setChecked(self._job.want_mask)
+        swatch = QLabel()
+        swatch.setFixedSize(12, 12)
+        red, green, blue = (round(255 * channel) for channel in MASK_COLOUR)
+        swatch.setStyleSheet(f"background: rgb({red}, {green}, {blue}); border-radius: 2px;")
+        self.blink_button = QPushButton("Original / fused")
+        self.blink_button.setToolTip("Hide the fused layer, or show it again (Shift-B)")
+        looks = QHBoxLayout()
+        looks.addWidget(self.mask_box)
+        looks.addWidget(swatch)
+        looks.addStretch()
+        looks.addWidget(self.blink_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 8, 0, 0)
+        layout.setSpacing(8)
+        for widget in (self.status, self.button, self.progress):
+            layout.addWidget(widget)
+        layout.addLayout(looks)
+        layout.addWidget(self.result)
+        layout.addStretch()
+
+    def disconnect_viewer(self) -> None:
+        """Stop following the viewer and the job."""
+        self._timer.stop()
+        for source in self._sources:
+            source.disconnect(self._later)
+        self._job.changed.disconnect(self._on_job_changed)
+        self._job.mask_shown.disconnect(self.mask_box.setChecked)
+
+    def _later(self, event: Any = None) -> None:
+        self._timer.start()
+
+    # ------------------------------------------------------------------ before the click
+
+    def update_plan(self) -> None:
+        """Say what a click will do, as the view and the choices are now."""
+        self._plan = None
+        try:
+            request = self._request()
+            if request is None:
+                self.status.say("Open a slide, or choose an RGB image layer.")
+            else:
+                self._plan = resolve(request)
+                seconds = self._job.seconds_per_tile(self._plan.info.name)
+                self.status.say(describe(self._plan, seconds), *self._plan.warnings)
+        except FocusFuseError as error:
+            self.status.warn(str(error))
+        self._show_job()
+
+    def _request(self) -> FuseRequest | None:
+        layer, slide = self._header.layer, self._header.slide()
+        if layer is None or slide is None:
+            return None
+        return FuseRequest(
+            slide=slide,
+            method=self._header.method,
+            wanted=self._header.planes,
+            window=view_window(self._viewer, layer),
+            factors=level_factors(layer),
+        )
+
+    # ------------------------------------------------------------------ the click
+
+    def fuse_or_cancel(self) -> None:
+        """Fuse what is in view; while a fusion runs, cancel it."""
+        if self._job.state != "idle":
+            self._job.cancel()
+            return
+        self.update_plan()
+        plan = self._plan
+        if plan is None:
+            return
+        seconds = self._job.seconds_per_tile(plan.info.name)
+        if is_large(plan, seconds):
+            self._ask(plan, size_question(plan, seconds))
+        else:
+            self._start(plan)
+
+    def _start(self, plan: FusionPlan) -> None:
+        self._job.start(plan, self._header.layer)
+
+    def _ask(self, plan: FusionPlan, text: str) -> None:
+        box = QMessageBox(QMessageBox.Icon.Question, "FocusFuse", text, parent=self)
+        fuse = box.addButton("Fuse all of it", QMessageBox.ButtonRole.AcceptRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        box.setDefaultButton(QMessageBox.StandardButton.Cancel)
+        self._question = box
+
+        def answered() -> None:
+            accepted = box.clickedButton() is fuse
+            self._question = None
+            box.deleteLater()
+            if accepted:
+                self._start(plan)
+
+        box.finished.connect(answered)
+        box.open()
+
+    # ------------------------------------------------------------------ while it runs, and after
+
+    def _on_job_changed(self) -> None:
+        before, self._shown_state = self._shown_state, self._job.state
+        if before != "idle" and self._job.state == "idle":
+            self.update_plan()  # the time of a tile is known now
+        else:
+            self._show_job()
+
+    def _show_job(self) -> None:
+        job = self._job
+        idle = job.state == "idle"
+        self.button.setText(
+            {"idle": "Fuse view", "running": "Cancel", "cancelling": "Cancelling …"}[job.state]
+        )
+        self.button.setEnabled(job.state == "running" or (idle and self._plan is not None))
+        self.progress.setVisible(not idle)
+        self.progress.setMaximum(max(job.total, 1))
+        self.progress.setValue(job.done)
+        self.blink_button.setEnabled(job.fused is not None)
+        if job.error:
+            self.result.warn(job.error)
+        elif not idle:
+            self.result.say(f"{job.done} of {job.total} tiles" if job.done else "loading …")
+        else:
+            self.result.say(job.result)
