@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from .defocus import (
@@ -93,17 +92,17 @@ class SimulatedStack:
     """A rendered stack of three planes with all that is known about it."""
 
     planes: UInt8Image
-    """(3, Y, X, 3): layers -1, 0, +1."""
+    """(Z, Y, X, 3) by increasing z; layer 0 in the middle."""
     truth_one: UInt8Image
     """(Y, X, 3): in focus, with the noise of layer 0."""
-    truth_three: UInt8Image
+    truth_all: UInt8Image
     """(Y, X, 3): in focus, with the noise of the plane nearest to each pixel's height."""
     height_um: Float32Array
     """(Y, X): true height above layer 0."""
 
     def truth(self, planes: int) -> UInt8Image:
-        """Return the truth for a method that was given one plane or three."""
-        return self.truth_one if planes == 1 else self.truth_three
+        """Return the truth for a method that was given one plane, or all of them."""
+        return self.truth_one if planes == 1 else self.truth_all
 
 
 def simulate(
@@ -113,8 +112,6 @@ def simulate(
     *,
     optics: Optics = OPTICS,
     camera: Camera = CAMERA,
-    z_step_um: float = Z_STEP_UM,
-    noise_free: bool = False,
 ) -> SimulatedStack:
     """Render layers -1, 0, +1 of a sharp image laid on a height map.
 
@@ -127,15 +124,36 @@ def simulate(
     rng
         Source of the noise.
     """
-    focus_um = [-z_step_um, 0.0, z_step_um]
-    light, truth = render(Specimen(density_of(image), height_um), optics, focus_um)
-    noise = rng.standard_normal(light.shape, dtype=np.float32) * np.float32(not noise_free)
-    nearest = np.rint(np.clip(height_um / z_step_um, -1, 1)).astype(np.int64) + 1
-    came_from = np.take_along_axis(noise, nearest[None, ..., None], axis=0)[0]
+    specimen = Specimen.of_sheet(density_of(image), height_um)
+    return simulate_specimen(specimen, height_um, rng, optics=optics, camera=camera)
+
+
+def simulate_specimen(
+    specimen: Specimen,
+    height_um: Float32Array,
+    rng: np.random.Generator,
+    *,
+    optics: Optics = OPTICS,
+    camera: Camera = CAMERA,
+    layers: int = 3,
+) -> SimulatedStack:
+    """Render an odd number of ``layers`` of any specimen, layer 0 in the middle.
+
+    Parameters
+    ----------
+    height_um
+        (Y, X) float32 height that counts as each pixel's, such as ``specimen.height_map()``.
+    """
+    outermost = layers // 2
+    focus_um = [Z_STEP_UM * offset for offset in range(-outermost, outermost + 1)]
+    light, truth = render(specimen, optics, focus_um)
+    noise = rng.standard_normal(light.shape, dtype=np.float32)
+    nearest = np.rint(np.clip(height_um / Z_STEP_UM, -outermost, outermost)).astype(np.int64)
+    came_from = np.take_along_axis(noise, (nearest + outermost)[None, ..., None], axis=0)[0]
     return SimulatedStack(
         planes=np.stack([expose(p, n, camera) for p, n in zip(light, noise, strict=True)]),
-        truth_one=expose(truth, noise[1], camera),
-        truth_three=expose(truth, came_from, camera),
+        truth_one=expose(truth, noise[outermost], camera),
+        truth_all=expose(truth, came_from, camera),
         height_um=height_um,
     )
 
@@ -146,7 +164,3 @@ def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedS
     height = uniform_height(image.shape[:2], depth_um, rng, mpp=OPTICS.mpp)
     return simulate(image, height, rng)
 
-
-def inner(image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return a (Y, X, ...) image without the border that no score counts."""
-    return image[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]

@@ -170,24 +170,67 @@ def blur_labels(optics: Optics, height_um: Float32Array, focus_um: float) -> npt
 
 
 @dataclass(frozen=True)
-class Specimen:
-    """Absorbing slabs at several heights."""
+class Sheet:
+    """A thin absorbing sheet, such as one cell, somewhere in a specimen."""
 
     density: Float32Array
-    """(Y, X, 3) optical density (natural logarithm) of a flat specimen, not negative."""
+    """(Y, X, 3) optical density (natural logarithm), not negative."""
     height_um: Float32Array
-    """(Y, X) height of that specimen."""
+    """(Y, X) height of each of its points."""
+    y: int = 0
+    x: int = 0
+    """Position of its first pixel in the specimen."""
+
+    def share(self, index: int) -> Float32Array:
+        """Return the (Y, X, 3) density that falls to one slab.
+
+        Each point's density is shared linearly between the two nearest slabs.
+        """
+        distance = np.abs(self.height_um / _SLAB_UM - index)
+        share = np.maximum(0.0, 1.0 - distance).astype(np.float32)
+        return self.density * share[..., None]
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """Sheets that may overlap, each at its own height."""
+
+    shape: tuple[int, int]
+    """(height, width) in pixels."""
+    sheets: tuple[Sheet, ...]
+
+    @classmethod
+    def of_sheet(cls, density: Float32Array, height_um: Float32Array) -> Specimen:
+        """Return a specimen that is one sheet."""
+        return cls(height_um.shape, (Sheet(density, height_um),))
 
     def slabs(self) -> Iterator[tuple[float, Float32Array]]:
-        """Yield the height (um) and (Y, X, 3) density of each slab that absorbs anything.
+        """Yield the height (um) and (Y, X, 3) density of each slab that absorbs anything."""
+        spans = [
+            (int(np.floor(s.height_um.min() / _SLAB_UM)), int(np.ceil(s.height_um.max() / _SLAB_UM)))
+            for s in self.sheets
+        ]
+        for index in sorted({i for low, high in spans for i in range(low, high + 1)}):
+            slab = np.zeros((*self.shape, 3), dtype=np.float32)
+            for sheet, (low, high) in zip(self.sheets, spans, strict=True):
+                if low <= index <= high:
+                    height, width = sheet.height_um.shape
+                    slab[sheet.y : sheet.y + height, sheet.x : sheet.x + width] += sheet.share(index)
+            if slab.any():
+                yield index * _SLAB_UM, slab
 
-        Each pixel's density is shared linearly between the two nearest slabs.
-        """
-        position = self.height_um / _SLAB_UM
-        for index in range(int(np.floor(position.min())), int(np.ceil(position.max())) + 1):
-            share = np.maximum(0.0, 1.0 - np.abs(position - index)).astype(np.float32)
-            if share.any():
-                yield index * _SLAB_UM, self.density * share[..., None]
+    def height_map(self) -> Float32Array:
+        """Return the (Y, X) height of the densest sheet at each pixel; 0 where there is none."""
+        densest = np.zeros(self.shape, dtype=np.float32)
+        heights = np.zeros(self.shape, dtype=np.float32)
+        for sheet in self.sheets:
+            height, width = sheet.height_um.shape
+            here = np.s_[sheet.y : sheet.y + height, sheet.x : sheet.x + width]
+            density = sheet.density.mean(axis=2)
+            denser = density > densest[here]
+            densest[here] = np.where(denser, density, densest[here])
+            heights[here] = np.where(denser, sheet.height_um, heights[here])
+        return heights
 
 
 def density_of(image: UInt8Image, white: float = 255.0) -> Float32Array:
@@ -215,7 +258,7 @@ def render(
     truth
         (Y, X, 3) float32: every slab at its own focus, through the same optics.
     """
-    height, width = specimen.height_um.shape
+    height, width = specimen.shape
     pad = ((padding, padding), (padding, padding), (0, 0))
     shape = (height + 2 * padding, width + 2 * padding)
     images = np.ones((len(focus_um) + 1, *shape, 3), dtype=np.float32)

@@ -111,7 +111,7 @@ def make_stack(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingS
     height += np.float32(rng.uniform(-1.0, 1.0))
     stack = simulate(image, height, rng, optics=optics, camera=random_camera(rng))
     return TrainingStack(
-        stack.planes, stack.truth_one, stack.truth_three, blur_labels(optics, height, 0.0)
+        stack.planes, stack.truth_one, stack.truth_all, blur_labels(optics, height, 0.0)
     )
 
 

@@ -31,6 +31,8 @@ from .tiff_metadata import TiffMetadata, read_metadata, stored_heights
 _RGB, _YCBCR = 2, 6
 _JPEG = (6, 7, 33007, 34892)
 _PICTURES = ("label", "macro", "thumbnail")
+_EXTENDED_FOCUS = "extended focus"
+"""Name of the OME image, of the same size as the planes, that a scanner fused from them."""
 _DECODER_THREADS = 4
 _AXES = {"T": "time points", "C": "channels", "Z": "focus layers"}
 
@@ -82,7 +84,9 @@ class TiffSlide(Slide):
         order, warnings = _focus_order(metadata.heights_um, count)
         self._file = file
         self._levels = _stored_levels(path, series, axis, metadata, order)
-        others = [other for other in everything if other is not series]
+        extended = _extended_levels(path, file, everything, self._levels)
+        self._extended = extended[1]
+        others = [other for other in everything if other not in (series, extended[0])]
         self._pictures = {
             other.name.lower(): other for other in others if other.name.lower() in _PICTURES
         }
@@ -91,6 +95,7 @@ class TiffSlide(Slide):
             planes=_planes(metadata, order),
             levels=[Level.under(self._levels[0].shape, level.shape) for level in self._levels],
             zero=zero,
+            extended=FocalPlane(-1, "Extended focus") if self._extended else None,
             mpp=metadata.mpp,
             objective=metadata.objective,
             warnings=warnings,
@@ -115,9 +120,10 @@ class TiffSlide(Slide):
         with told(self.path):
             if self._file.filehandle.closed:
                 raise SlideError(f"{self.path.name} is closed; open it again.")
-            stored = self._levels[level]
+            fused = plane == self.extended
+            stored = (self._extended if fused else self._levels)[level]
             return over(
-                stored.read(plane.index, region),
+                stored.read(0 if fused else plane.index, region),
                 self.background,
                 premultiplied=stored.premultiplied,
             )
@@ -201,6 +207,18 @@ def _stored_levels(
         if stored and (not levels or stored.shape < levels[-1].shape):
             levels.append(stored)
     return levels
+
+
+def _extended_levels(
+    path: Path, file: Any, everything: Sequence[Any], levels: Sequence[_StoredLevel]
+) -> tuple[Any, list[_StoredLevel]]:
+    """Return the series that holds the extended focus and its levels; (None, []) without one."""
+    for series in everything:
+        if series.kind == "ome" and series.name.lower() == _EXTENDED_FOCUS:
+            found = _stored_levels(path, series, None, read_metadata(file, series, 1), (0,))
+            if [level.shape for level in found] == [level.shape for level in levels]:
+                return series, found
+    return None, []
 
 
 def _image_axes(series: Any) -> list[str]:
