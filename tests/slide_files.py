@@ -34,7 +34,7 @@ def make_stack(planes: int = 3, height: int = 256, width: int = 320, seed: int =
 
 
 def halved(stack: Stack) -> Stack:
-    """Return the mean of each 2 x 2 pixels of a (..., Y, X, 3) stack, written as plainly as can be."""
+    """Return the mean of each 2 x 2 pixels of a (..., Y, X, 3) stack, written plainly."""
     height, width = stack.shape[-3] // 2 * 2, stack.shape[-2] // 2 * 2
     even = stack[..., :height, :width, :].astype(int)
     parts = [even[..., y::2, x::2, :] for y in (0, 1) for x in (0, 1)]
