@@ -18,8 +18,8 @@ Tile ``i`` is read from ``start + i*step - margin`` and carries weight on ``[sta
 start + (i+1)*step + ramp)``: 1, 2 ... ramp, then ramp + 1, then ramp ... 2, 1.  Where two tiles
 meet their weights sum to ramp + 1, so integers do for everything.  Tiles of negative ``i`` are not
 used: the first pixels belong to tile 0 alone, and the sum that weights are divided by is counted,
-never assumed.  What a tile reads beyond the slide is the slide's own reflection, so a tile holds the
-same pixels whoever asks for it.
+never assumed.  What a tile reads beyond the slide is the slide's own reflection, so a tile holds
+the same pixels whoever asks for it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class TileGrid:
         """
         position = np.arange(self.active)
         edge = np.minimum(position, self.active - 1 - position) + 1
-        return np.minimum(edge, self.ramp + 1).astype(np.uint32)
+        weights: npt.NDArray[np.uint32] = np.minimum(edge, self.ramp + 1).astype(np.uint32)
+        return weights
 
 
 def reflect(start: int, length: int, size: int) -> npt.NDArray[np.intp]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from napari_focusfuse.model_card import ModelCard, ModelError, read_card, shipped_models
+from napari_focusfuse.slide import PlaneError
 
 from .method import FusionMethod, MethodInfo, UnknownMethodError
 
@@ -22,15 +27,20 @@ PYRAMID = MethodInfo(
     title="Laplacian pyramid",
     kind="selection",
     plane_offsets=None,
-    halo=80,
+    halo=76,
     multiple_of=16,
     settings={"levels": 4, "window": 5},
 )
 
+_FUSING = ("swift", "generator")
+_SMALL_BLUR = "small-blur"
+
 
 def available_methods() -> tuple[MethodInfo, ...]:
-    """Return what every installed method says of itself, classical ones first."""
-    return (ARGMAX, PYRAMID)
+    """Return what every installed method says of itself: the classical ones, then the models."""
+    cards = [(path, read_card(path)) for path in shipped_models().values()]
+    models = (model_info(path, card) for path, card in cards if card.architecture in _FUSING)
+    return (ARGMAX, PYRAMID, *models)
 
 
 def method_info(name: str, planes: int | None = None) -> MethodInfo:
@@ -39,20 +49,89 @@ def method_info(name: str, planes: int | None = None) -> MethodInfo:
     Parameters
     ----------
     name
-        A method's name, the name of a family such as ``"swift"``, or the path of a model file.
+        A method's name, that of a family such as ``"swift"``, or the path of a model file.
     planes
-        How many focal planes will be fused; chooses within a family.  None: three if it has them.
+        How many focal planes will be fused; chooses within a family.  None: the most it takes.
 
     Raises
     ------
     UnknownMethodError
         If nothing has this name.
+    PlaneError
+        If no model of the family takes so many planes.
+    ModelError
+        If the model file cannot be used.
     """
-    for info in available_methods():
+    if name.endswith(".safetensors"):
+        return model_info(Path(name), read_card(name))
+    methods = available_methods()
+    family = {}
+    for info in methods:
         if info.name == name:
             return info
-    names = ", ".join(info.name for info in available_methods())
-    raise UnknownMethodError(f"There is no fusion method {name!r}; choose one of {names}.")
+        if info.name.startswith(f"{name}-") and info.plane_offsets is not None:
+            family[len(info.plane_offsets)] = info
+    if not family:
+        names = ", ".join(info.name for info in methods)
+        raise UnknownMethodError(f"There is no fusion method {name!r}; choose one of {names}.")
+    count = max(family) if planes is None else planes
+    if count not in family:
+        counts = " or ".join(str(number) for number in sorted(family))
+        raise PlaneError(
+            f"The method {name} takes {counts} focus layers, not {count}; choose that many, or "
+            "another method."
+        )
+    return family[count]
+
+
+def model_info(path: Path, card: ModelCard) -> MethodInfo:
+    """Return what a fusion model says of itself, its blur model's reach and pooling included.
+
+    Raises
+    ------
+    ModelError
+        If it does not fuse, or needs a blur model that is not there.
+    """
+    if card.architecture not in _FUSING:
+        raise ModelError(
+            f"{path.name} does not fuse focus layers, it marks blurred regions; choose another."
+        )
+    halo, multiple_of = card.halo, card.multiple_of
+    companion = blur_companion(path, card)
+    if companion is not None:
+        blur = read_card(companion)
+        halo, multiple_of = halo + blur.halo, math.lcm(multiple_of, blur.multiple_of)
+    return MethodInfo(
+        name=card.name,
+        title=card.title,
+        kind="restoration",
+        plane_offsets=card.plane_offsets,
+        halo=halo,
+        multiple_of=multiple_of,
+        z_step_um=card.z_step_um,
+        mpp=card.mpp,
+        model_hash=card.sha256,
+        weights=path,
+    )
+
+
+def blur_companion(path: Path, card: ModelCard) -> Path | None:
+    """Return the file of the blur model whose masks a model takes; beside it, or shipped.
+
+    Raises
+    ------
+    ModelError
+        If it is nowhere.
+    """
+    if card.blur_model is None:
+        return None
+    for candidate in (*sorted(path.parent.glob("*.safetensors")), *shipped_models().values()):
+        if candidate != path and _hash(candidate) == card.blur_model:
+            return candidate
+    raise ModelError(
+        f"{path.name} needs the blur model of hash {card.blur_model[:12]}...; put that model's "
+        "file into the same folder."
+    )
 
 
 def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
@@ -64,23 +143,62 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
         A name, see :func:`method_info`, or a declaration from this module.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    Raises
+    ------
+    UnknownMethodError, ModelError, DeviceError
+        If there is no such method or device, or its model file is damaged.
     """
     from .argmax import ArgmaxMethod
     from .device import find_device
+    from .neural import load_neural
     from .pyramid import PyramidMethod
 
     info = method_info(method) if isinstance(method, str) else method
     chosen = find_device(device).name
-    if info.name == ARGMAX.name:
-        return ArgmaxMethod(info, chosen)
-    return PyramidMethod(info, chosen)
+    if info.weights is not None:
+        return load_neural(info, chosen)
+    return {ARGMAX.name: ArgmaxMethod, PYRAMID.name: PyramidMethod}[info.name](info, chosen)
 
 
 def blur_detector_info() -> MethodInfo | None:
     """Return what the shipped blur detector says of itself, or None where none is shipped."""
+    for path in shipped_models().values():
+        card = read_card(path)
+        if card.architecture == _SMALL_BLUR:
+            return MethodInfo(
+                name=card.name,
+                title=card.title,
+                kind="detection",
+                plane_offsets=card.plane_offsets,
+                halo=card.halo,
+                multiple_of=card.multiple_of,
+                mpp=card.mpp,
+                model_hash=card.sha256,
+                weights=path,
+            )
     return None
 
 
 def load_blur_detector(device: str = "auto") -> BlurDetector | None:
-    """Load the shipped blur detector, or return None where none is shipped; imports torch."""
-    return None
+    """Load the shipped blur detector, or return None where none is shipped; imports torch.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        If its file is damaged, or there is no such device.
+    """
+    info = blur_detector_info()
+    if info is None:
+        return None
+    from .device import find_device
+    from .neural import load_detector
+
+    return load_detector(info, find_device(device).name)
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return read_card(path).sha256
+    except ModelError:
+        return None

@@ -172,7 +172,7 @@ def finish(steps: Generator[TileDone, None, Fusion]) -> Fusion:
         try:
             next(steps)
         except StopIteration as finished:
-            return finished.value  # type: ignore[no-any-return]
+            return finished.value
 
 
 def _count(slide: Slide, planes: Wanted) -> int:

@@ -1,0 +1,182 @@
+"""Networks as fusion methods and as blur detectors: NumPy outside, torch inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_focusfuse.model_card import ModelError
+from napari_focusfuse.weights import load_model
+
+from .catalogue import blur_companion
+from .method import Float32Image, FusionMethod, MethodInfo, to_unit_range
+
+
+class NeuralMethod(FusionMethod):
+    """A generator.  Its ``info.settings["dtype"]`` says in which precision its convolutions run.
+
+    By default that is bfloat16 where the processor multiplies it natively, else float32.  The two
+    differ by about one step of 1/255 at most; each by itself is exactly repeatable on a CPU.
+    """
+
+    def __init__(
+        self,
+        info: MethodInfo,
+        network: nn.Module,
+        blur: nn.Module | None = None,
+        device: str = "cpu",
+        dtype: str | None = None,
+    ) -> None:
+        self.device = device
+        self._dtype = dtype or fast_dtype(device)
+        self.info = replace(info, settings={**info.settings, "dtype": self._dtype})
+        self._network = _ready(network, device)
+        self._blur = None if blur is None else _ready(blur, device)
+
+    def compute(self, stacks: Float32Image) -> Float32Image:
+        """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
+        return _run(self._fuse, stacks, self.device)
+
+    def _fuse(self, stacks: Tensor) -> Tensor:
+        """Fuse (B, Z, Y, X, 3) to (B, Y, X, 3)."""
+        batch, planes = stacks.shape[:2]
+        images = stacks.flatten(0, 1).movedim(-1, 1)
+        with _precision(self.device, self._dtype):
+            if self._blur is not None:
+                blurred = _probability(self._blur(images))[:, None]
+                images = torch.cat([images, blurred.to(images.dtype)], dim=1)
+            # Z times C channels, each plane's together.
+            stacked = images.unflatten(0, (batch, planes)).flatten(1, 2)
+            fused = self._network(stacked.contiguous(memory_format=torch.channels_last))
+        return fused.float().movedim(1, -1)
+
+
+class BlurDetector:
+    """Says at each pixel how likely a plane is out of focus there."""
+
+    def __init__(
+        self, info: MethodInfo, network: nn.Module, device: str = "cpu", dtype: str | None = None
+    ) -> None:
+        self.device = device
+        self._dtype = dtype or fast_dtype(device)
+        self.info = replace(info, settings={**info.settings, "dtype": self._dtype})
+        self._network = _ready(network, device)
+
+    @property
+    def halo(self) -> int:
+        """Reach in pixels: how far an output pixel looks to each side."""
+        return self.info.halo
+
+    def __call__(self, images: Float32Image) -> Float32Image:
+        """Classify a batch of planes.
+
+        Parameters
+        ----------
+        images
+            (B, Y, X, 3) float32 array in [0, 1]; Y and X multiples of ``info.multiple_of``.
+
+        Returns
+        -------
+        (B, Y, X) float32 array in [0, 1]: the probability of being blurred
+
+        Raises
+        ------
+        FusionError
+            If the result is not a number somewhere.
+        """
+        return to_unit_range(self.compute(images), self.info.title)
+
+    def compute(self, images: Float32Image) -> Float32Image:
+        """Classify as above, but neither check nor clip the result."""
+        return _run(self._detect, images, self.device)
+
+    def _detect(self, images: Tensor) -> Tensor:
+        with _precision(self.device, self._dtype):
+            return _probability(self._network(images.movedim(-1, 1)))
+
+
+def load_neural(info: MethodInfo, device: str = "cpu", dtype: str | None = None) -> NeuralMethod:
+    """Load a fusion model, and the blur model whose masks it takes.
+
+    Raises
+    ------
+    ModelError
+        If a file is damaged or changed since ``info`` was made, or a blur model is missing.
+    """
+    path = _weights(info)
+    network, card = load_model(path)
+    if card.sha256 != info.model_hash:
+        raise ModelError(f"{path.name} has changed since it was chosen; choose it again.")
+    companion = blur_companion(path, card)
+    blur = None if companion is None else load_model(companion)[0]
+    if getattr(network.config, "mask", False) != (blur is not None):
+        raise ModelError(
+            f"{path.name} contradicts itself: its network must take blur masks if and only if its "
+            "card names a blur model; choose another."
+        )
+    return NeuralMethod(info, network, blur, device, dtype)
+
+
+def load_detector(info: MethodInfo, device: str = "cpu", dtype: str | None = None) -> BlurDetector:
+    """Load a blur detector.
+
+    Raises
+    ------
+    ModelError
+        If its file is damaged.
+    """
+    return BlurDetector(info, load_model(_weights(info))[0], device, dtype)
+
+
+def fast_dtype(device: str) -> str:
+    """Return ``"bfloat16"`` where the device multiplies it natively, else ``"float32"``."""
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device == "cpu":
+        # Elsewhere bfloat16 is emulated, and slower than float32.
+        able = torch.cpu.get_capabilities()
+        native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        native = False
+    return "bfloat16" if native else "float32"
+
+
+def _weights(info: MethodInfo) -> Path:
+    if info.weights is None:
+        raise ValueError(f"{info.name} has no weights to load")
+    return info.weights
+
+
+def _ready(network: nn.Module, device: str) -> nn.Module:
+    # channels_last: a third faster on CPUs, and what tensor cores want.
+    moved: Any = network.to(device).eval()
+    return moved.to(memory_format=torch.channels_last)
+
+
+def _precision(device: str, dtype: str) -> torch.autocast:
+    low = dtype != "float32"
+    return torch.autocast(device, dtype=torch.bfloat16 if low else None, enabled=low)
+
+
+def _probability(logits: Tensor) -> Tensor:
+    """Return (B, Y, X) P(blurred) of (B, 2, Y, X) logits, in float32."""
+    return logits.float().softmax(dim=1)[:, 1]
+
+
+def _run(function: Callable[[Tensor], Tensor], batch: Float32Image, device: str) -> Float32Image:
+    """Call a function of tensors on a batch of arrays."""
+    # On a CPU one item at a time: no faster together, and a pixel must not depend on its tile's
+    # company, which may make the library choose another algorithm.
+    step = 1 if device == "cpu" else len(batch)
+    with torch.inference_mode():
+        parts = [
+            function(torch.from_numpy(batch[first : first + step]).to(device)).cpu().numpy()
+            for first in range(0, len(batch), step)
+        ]
+    return np.concatenate(parts)

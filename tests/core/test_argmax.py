@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_focusfuse.fusion.argmax import ArgmaxMethod
+from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.reach import measure_reach
+from napari_focusfuse.models.selection import SelectionConfig
+from textured_slide import blurred, texture
+
+METHOD = ArgmaxMethod(ARGMAX)
+
+
+def as_batch(*planes):
+    return np.stack(planes)[None].astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_equal_planes_stay_as_they_are(count):
+    image = texture(64, 72)
+    np.testing.assert_allclose(METHOD(as_batch(*[image] * count)), as_batch(image)[0], atol=1e-6)
+
+
+def test_the_sharp_half_of_each_plane_is_picked():
+    sharp = texture(96, 128)
+    soft = blurred(sharp)
+    left, right = sharp.copy(), sharp.copy()
+    left[:, 64:], right[:, :64] = soft[:, 64:], soft[:, :64]
+    fused = METHOD(as_batch(left, right))[0] * 255
+    error = np.abs(fused - sharp)
+    away_from_the_border = np.abs(np.arange(128) - 63.5) > SelectionConfig().reach
+    assert error[:, away_from_the_border].max() < 1e-3
+    assert error.mean() < 0.1 * np.abs(soft.astype(float) - sharp).mean()
+
+
+def test_no_colour_arises_that_lies_outside_its_sources():
+    planes = as_batch(*(texture(64, 64, seed) for seed in range(4)))
+    fused = METHOD(planes)
+    assert (fused >= planes.min(axis=1) - 1e-6).all()
+    assert (fused <= planes.max(axis=1) + 1e-6).all()
+
+
+def test_it_looks_no_further_than_it_says():
+    assert SelectionConfig().reach == ARGMAX.halo
+    assert measure_reach(METHOD.compute, ARGMAX) == ARGMAX.halo
+
+
+def test_its_settings_are_those_of_the_selection():
+    config = SelectionConfig()
+    assert ARGMAX.settings == {
+        "energy_sigma": config.energy_sigma,
+        "decision_sigma": config.decision_sigma,
+    }
