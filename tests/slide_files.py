@@ -125,7 +125,8 @@ def write_ndpi(path: Path, stack: Stack, heights_nm: Sequence[int | None], level
     link = 4
     images = pyramid(stack, levels)
     for level, image in enumerate(images):
-        for z, height in list(enumerate(heights_nm))[:: -1 if level % 2 else 1]:
+        backwards = level % 2 and None not in heights_nm
+        for z, height in list(enumerate(heights_nm))[:: -1 if backwards else 1]:
             link = _add_ndpi_page(body, link, image[z], 40.0 / 2**level, height)
     macro = np.full((32, 64, 3), 120, np.uint8)
     _add_ndpi_page(body, link, macro, -1.0, None)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from slide_files import Stack, make_stack
 
 DATA = Path(__file__).parents[1] / "data"

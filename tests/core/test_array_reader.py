@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slide_files import halved, make_stack
 
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import SlideError, UnsupportedSlideError
+from slide_files import halved, make_stack
 
 
 class Recorder:

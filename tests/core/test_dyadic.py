@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slide_files import halved, make_stack, pyramid, write_ome
 
 from napari_focusfuse import dyadic
 from napari_focusfuse.dyadic import DyadicSlide, halve
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.readers.array import ArraySlide
+from slide_files import halved, make_stack, pyramid, write_ome
 
 
 class Sized:

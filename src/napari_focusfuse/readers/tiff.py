@@ -253,7 +253,8 @@ def _stored_level(
         for place in flat:
             if level.pages[place] is None:
                 raise SlideError(
-                    f"{path.name} keeps planes in other files; join them into one OME-TIFF."
+                    f"{path.name} lacks focus layers that it names, as they are missing or in "
+                    "other files; join all into one OME-TIFF."
                 )
             guard(level.pages[place].keyframe, path)
     store = series.aszarr(level=index, squeeze=False, fillvalue=255, maxworkers=_DECODER_THREADS)
