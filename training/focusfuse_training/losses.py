@@ -41,11 +41,5 @@ def generator_loss(image: Tensor, truth: Tensor, ssim_weight: float) -> Tensor:
 
 
 def blur_loss(logits: Tensor, blurred: Tensor) -> Tensor:
-    """Return the cross-entropy of (B, 2, Y, X) logits against a (B, Y, X) bool mask.
-
-    The class weights make a batch's sharp and blurred pixels count alike, else a model learns how
-    common blur is in the simulation.
-    """
-    share = blurred.float().mean().clamp(0.05, 0.95)
-    weight = 0.5 / torch.stack([1 - share, share])
-    return functional.cross_entropy(logits.float(), blurred.long(), weight=weight.to(logits.device))
+    """Return the cross-entropy of (B, 2, Y, X) logits against a (B, Y, X) bool mask."""
+    return functional.cross_entropy(logits.float(), blurred.long())

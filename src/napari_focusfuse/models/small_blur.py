@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .selection import laplacian_energy
 from .swift import ResidualBlock
+
+_ENERGY_FLOOR = 1e-5
+"""Laplacian energy of faint noise; the logarithm below it carries nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,16 @@ class SmallBlurModel(nn.Module):
     def __init__(self, config: SmallBlurConfig) -> None:
         super().__init__()
         self.config = config
-        self.head = nn.Conv2d(48, config.width, 3, padding=1)
+        # RGB and the log focus measure, 16 pixels of each side by side.
+        self.head = nn.Conv2d(64, config.width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
         self.tail = nn.Conv2d(config.width, 2, 1)
 
     @property
     def reach(self) -> int:
         """Upper bound in pixels of how far an output pixel looks to each side."""
-        # Bilinear upsampling mixes neighbouring coarse pixels: 4 more; alignment: 3.
-        return 4 * (1 + 2 * self.config.blocks) + 4 + 3
+        # The Laplacian: 1; bilinear upsampling mixes neighbouring coarse pixels: 4; alignment: 3.
+        return 4 * (1 + 2 * self.config.blocks) + 1 + 4 + 3
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify a batch.
@@ -53,6 +60,9 @@ class SmallBlurModel(nn.Module):
         -------
         (B, 2, Y, X) tensor of logits: sharp, blurred
         """
-        features = self.body(self.head(functional.pixel_unshuffle(images, 4)))
+        energy = laplacian_energy(images.unsqueeze(1))
+        measure = 0.2 * (torch.log(energy + _ENERGY_FLOOR) - math.log(_ENERGY_FLOOR))
+        inputs = torch.cat([images - 0.5, measure], dim=1)
+        features = self.body(self.head(functional.pixel_unshuffle(inputs, 4)))
         logits = self.tail(functional.leaky_relu(features, 0.1))
         return functional.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
