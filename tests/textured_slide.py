@@ -10,6 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_focusfuse.fusion.method import Float32Image, FusionMethod, MethodInfo
 from napari_focusfuse.fusion.neural import NeuralMethod
+from napari_focusfuse.fusion.plan import FusionPlan, plan_fusion
+from napari_focusfuse.fusion.planes import choose_planes
 from napari_focusfuse.models.swift import SwiftConfig, SwiftGenerator
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import UInt8Image
@@ -56,6 +58,14 @@ def random_swift(planes: int = 1, gain: float = 0.2, dtype: str = "float32") -> 
         mpp=0.25,
     )
     return NeuralMethod(info, network, dtype=dtype)
+
+
+def planned(slide, method, region, preset, **about) -> FusionPlan:
+    """Plan a fusion of as many planes as the method takes."""
+    count = len(method.info.plane_offsets or (0, 1, 2))
+    wanted = "one" if count == 1 else "three"
+    planes = choose_planes(slide, method.info, wanted)
+    return plan_fusion(slide, method.info, planes, 0, region, preset, **about)
 
 
 @dataclass

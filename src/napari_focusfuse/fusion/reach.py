@@ -30,8 +30,8 @@ def measure_reach(
     compute
         ``method.compute``: its result before it is checked and clipped.
     info
-        Its declaration.  The probed tile is a little larger than the declared reach on each side, so
-        of a method that looks further only that much can be seen.
+        Its declaration.  The probed tile is a little larger than the declared reach on each side,
+        so of a method that looks further only that much can be seen.
     planes
         How many planes to give it; None: as many as it takes, or three.
     """
