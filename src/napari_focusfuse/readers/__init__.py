@@ -95,6 +95,8 @@ def _open_tiff(path: Path, zero: int | None) -> Slide:
     from .tiff import open_tiff
 
     scanner = openslide.vendor(path)
+    if scanner not in (None, *_STACKS):
+        return openslide.open_openslide(path, zero)
     try:
         slide = open_tiff(path, zero)
     except SlideError:
@@ -105,6 +107,10 @@ def _open_tiff(path: Path, zero: int | None) -> Slide:
         return slide
     slide.close()
     return openslide.open_openslide(path, zero)
+
+
+_STACKS = ("aperio", "hamamatsu")
+"""Scanners, as OpenSlide names them, whose focal planes we read ourselves."""
 
 
 def _is_openslide(path: Path, start: bytes) -> bool:

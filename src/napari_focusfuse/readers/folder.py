@@ -18,7 +18,8 @@ from .faults import damaged, not_rgb, told
 from .resolution import plausible_pixel_size
 from .tiff_header import is_tiff
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+SUFFIXES = PICTURE_SUFFIXES | {".tif", ".tiff"}
 MEMORY_BUDGET = 512 << 20
 """Bytes of decoded planes a folder may keep; one plane is always kept."""
 _COLOUR_MODES = ("RGB", "RGBA", "P")
@@ -59,6 +60,17 @@ def open_folder(path: Path, zero: int | None = None) -> FolderSlide:
                 "only the focus layers of one field in the folder."
             )
     return FolderSlide(path, headers, zero)
+
+
+def open_picture(path: Path) -> FolderSlide:
+    """Open one image file as a slide of one plane, such as a reference to compare with.
+
+    Raises
+    ------
+    SlideError
+        If it is no 8-bit RGB image, or damaged.
+    """
+    return FolderSlide(path, [_read_header(path)], None)
 
 
 def holds_planes(path: Path) -> bool:

@@ -26,7 +26,7 @@ from .associated import Pictures
 from .faults import damaged, not_rgb, told
 from .segments import guard
 from .tiff_header import check_tiff
-from .tiff_metadata import TiffMetadata, read_metadata, stored_heights
+from .tiff_metadata import TiffMetadata, check_ome, read_metadata, stored_heights
 
 _RGB, _YCBCR = 2, 6
 _JPEG = (6, 7, 33007, 34892)
@@ -34,6 +34,13 @@ _PICTURES = ("label", "macro", "thumbnail")
 _EXTENDED_FOCUS = "extended focus"
 """Name of the OME image, of the same size as the planes, that a scanner fused from them."""
 _DECODER_THREADS = 4
+_MAX_PLANES = 1000
+# What these keep about the images lies in text or tables that tifffile takes at their word; of them
+# only the pages are read.
+_DISTRUSTED = (
+    *("avs", "bif", "eer", "fluoview", "indica", "lsm", "mdgel", "mmstack", "ndtiff", "nih"),
+    *("philips", "qpi", "scanimage", "scn", "shaped", "sis", "stk"),
+)
 _AXES = {"T": "time points", "C": "channels", "Z": "focus layers"}
 
 
@@ -49,9 +56,9 @@ def open_tiff(path: Path, zero: int | None = None) -> TiffSlide:
         with told(path):
             header = check_tiff(path)
             # Companion files that OME-XML may name are not followed: a slide is one file here.
-            file = stack.enter_context(
-                tifffile.TiffFile(path, is_ndpi=header.ndpi, _multifile=False)
-            )
+            flags = {f"is_{kind}": False for kind in _DISTRUSTED} | {"is_ndpi": header.ndpi}
+            file = stack.enter_context(tifffile.TiffFile(path, _multifile=False, **flags))
+            check_ome(path, file)
             slide = TiffSlide(path, file, zero)
         stack.pop_all()
         return slide
@@ -80,6 +87,8 @@ class TiffSlide(Slide):
         _check_colour(path, series.keyframe)
         axis = _focus_axis(series)
         count = 1 if axis is None else series.get_shape(False)[axis]
+        if count > _MAX_PLANES:
+            raise damaged(path, f"it claims {count} focus layers")
         metadata = read_metadata(file, series, count)
         order, warnings = _focus_order(metadata.heights_um, count)
         self._file = file

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from .faults import damaged
 from .resolution import micrometres, pixel_size, plausible_pixel_size
 
 _NDPI_Z, _NDPI_MAGNIFICATION = 65424, 65421
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _DESCRIPTION = 282, 283, 296, 270
+_MAX_IMAGES = 1 << 20
 _UNITS = {2: 25400.0, 3: 10000.0}  # TIFF 6.0: inch, centimetre
 
 
@@ -22,6 +26,14 @@ class TiffMetadata:
     objective: float | None = None
     heights_um: tuple[float, ...] | None = None
     """Height of each stored plane in micrometres, in the order of the file."""
+
+
+def check_ome(path: Path, file: Any) -> None:
+    """Refuse OME-XML that claims more images than a file can hold; a list is made of them."""
+    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", file.ome_metadata or ""):
+        claimed = math.prod(int(n) for n in re.findall(r"\bSize[CTZ]\s*=\s*[\"'](\d+)", sizes))
+        if claimed > _MAX_IMAGES:
+            raise damaged(path, f"it claims {claimed} images")
 
 
 def read_metadata(file: Any, series: Any, planes: int) -> TiffMetadata:
