@@ -7,6 +7,7 @@ the plugin must find again lies in ``metadata["focusfuse"]`` of the layer.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,18 @@ class ViewWindow:
         return Region(y, x, max(bottom - y, 0), max(right - x, 0)).clipped(*shape)
 
 
+def length_um(value: float, unit: Any) -> float | None:
+    """Return a length in micrometres, or None if the unit (pint's) is no length."""
+    quantity = value * unit
+    return float(quantity.to("um").magnitude) if quantity.check("[length]") else None
+
+
+def pixel_size_um(scale: Sequence[float], units: Sequence[Any]) -> tuple[float, float] | None:
+    """Return the (y, x) micrometres per pixel of a layer's last two axes, or None if unknown."""
+    y, x = (length_um(float(scale[axis]), units[axis]) for axis in (-2, -1))
+    return None if y is None or x is None else (abs(y), abs(x))
+
+
 def slide_axes(slide: Slide) -> Axes:
     """Return (z, y, x) in um where the slide knows them, in pixels and steps where it does not."""
     heights = [plane.z_um for plane in slide.planes]
@@ -104,9 +117,11 @@ def slide_axes(slide: Slide) -> Axes:
 def slide_layers(slide: Slide) -> list[LayerData]:
     """Return the layers of a slide: its extended focus (hidden, if it has one), then its stack.
 
-    All are lazy and share one tile cache; a slide of one plane has no z axis.
+    All are lazy and share one tile cache; a slide of one plane has no z axis.  The slide is closed
+    when the last layer, or fusion, that reads it is gone.
     """
-    view = slide if isinstance(slide, DyadicSlide) else DyadicSlide(slide)
+    view = DyadicSlide(slide)
+    weakref.finalize(view, slide.close)
     cache = TileCache()
     name = slide_name(slide)
     axes = slide_axes(view)

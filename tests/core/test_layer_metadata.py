@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_slide import Drawn, drawn
 
+from drawn_slide import Drawn, drawn
 from napari_focusfuse.layer_metadata import (
     BLURRED,
     KEY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_focusfuse.layer_metadata import KEY
+from napari_focusfuse.layer_metadata import KEY, length_um, pixel_size_um
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import Slide, UnsupportedSlideError
 
@@ -51,7 +51,8 @@ def slide_of(layer: Any) -> Slide:
             "choose one position on the others."
         )
     data = list(layer.data) if layer.multiscale else layer.data
-    return ArraySlide(data, name=layer.name, mpp=pixel_size_um(layer), z_um=heights_um(layer))
+    mpp = pixel_size_um(layer.scale, layer.units)
+    return ArraySlide(data, name=layer.name, mpp=mpp, z_um=heights_um(layer))
 
 
 def layer_key(layer: Any) -> tuple[Any, ...]:
@@ -59,27 +60,14 @@ def layer_key(layer: Any) -> tuple[Any, ...]:
     return id(layer), id(layer.data), layer.rgb, layer_axes(layer)
 
 
-def pixel_size_um(layer: Any) -> tuple[float, float] | None:
-    """Return a layer's (y, x) micrometres per pixel, or None if its units are no lengths."""
-    steps = [_to_um(layer, axis, float(layer.scale[axis])) for axis in (-2, -1)]
-    if steps[0] is None or steps[1] is None:
-        return None
-    return abs(steps[0]), abs(steps[1])
-
-
 def heights_um(layer: Any) -> list[float] | None:
     """Return the z of each plane in um, or None if there is one, or z is no length."""
     if layer.ndim < 3:
         return None
     axes = layer_axes(layer)
-    step = _to_um(layer, 0, axes.scale[0])
-    start = _to_um(layer, 0, axes.translate[0])
+    step = length_um(axes.scale[0], layer.units[0])
+    start = length_um(axes.translate[0], layer.units[0])
     count = level_shapes(layer)[0][0]
     if step is None or start is None or step <= 0 or count < 2:
         return None
     return [start + index * step for index in range(count)]
-
-
-def _to_um(layer: Any, axis: int, value: float) -> float | None:
-    quantity = value * layer.units[axis]
-    return float(quantity.to("um").magnitude) if quantity.check("[length]") else None

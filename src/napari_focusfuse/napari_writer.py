@@ -1,0 +1,60 @@
+"""The viewer's door to files: File > Save of a fused image or a blur mask, as OME-TIFF or PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .layer_metadata import KEY, pixel_size_um
+from .slide import UInt8Image
+
+
+def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write an image layer with its scale and provenance.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.ome.tif``, ``.ome.tiff`` or ``.png``; the viewer has asked about an existing file.
+    data
+        (Y, X), (Y, X, 3) or (Y, X, 4) uint8 array; what is not done (alpha 0) becomes white.
+    attributes
+        The layer's, as the viewer hands them to writers.
+
+    Returns
+    -------
+    The path, in a list.
+
+    Raises
+    ------
+    OutputError
+        If this is no flat 8-bit image, or it cannot be written there.
+    """
+    from .writer import OutputError, write_image
+
+    if attributes.get("multiscale") or np.ndim(data) != (3 if attributes.get("rgb") else 2):
+        raise OutputError(
+            f"{attributes.get('name', 'The layer')} is no flat image; save the fused layer, or a "
+            "blur mask."
+        )
+    noted = attributes.get("metadata", {}).get(KEY, {})
+    units = attributes.get("units")
+    write_image(
+        Path(path),
+        on_white(np.asarray(data)),
+        mpp=None if units is None else pixel_size_um(attributes["scale"], units),
+        provenance=noted.get("provenance", {}),
+        overwrite=True,
+    )
+    return [path]
+
+
+def on_white(image: UInt8Image) -> UInt8Image:
+    """Return a (Y, X, 4) image without its alpha, over white; others as they are."""
+    if image.ndim < 3 or image.shape[-1] != 4:
+        return image
+    colour = image[..., :3].copy()
+    colour[image[..., 3] == 0] = 255
+    return colour
