@@ -93,7 +93,7 @@ def main() -> None:
         print(dock.fuse_tab.status.plain)
         dock.fuse_tab.fuse_or_cancel()
         while dock.job.state != "idle":
-            work(0.2, lambda _: pan(time.perf_counter() - start))
+            work(0.2, pan)
         fusing = report(title, heart.gaps_ms())
         print(f"{'':<34} {dock.job.total} tiles in {time.perf_counter() - start:.1f} s")
         print(f"{'':<34} added by the job: {fusing - alone:.0f} ms {dock.job.error}")

@@ -7,6 +7,7 @@ the plugin must find again lies in ``metadata["focusfuse"]`` of the layer.
 from __future__ import annotations
 
 import math
+import uuid
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def slide_axes(slide: Slide) -> Axes:
 
 
 def slide_layers(slide: Slide) -> list[LayerData]:
-    """Return the layers of a slide: its extended focus (hidden, if it has one), then its stack.
+    """Return the layers of a slide: its stack, then its extended focus (hidden) if it has one.
 
     All are lazy and share one tile cache; a slide of one plane has no z axis.  The slide is closed
     when the last layer, or fusion, that reads it is gone.
@@ -123,17 +124,21 @@ def slide_layers(slide: Slide) -> list[LayerData]:
     view = DyadicSlide(slide)
     weakref.finalize(view, slide.close)
     cache = TileCache()
+    slide_id = uuid.uuid4().hex
     name = slide_name(slide)
     axes = slide_axes(view)
     single = len(view.planes) == 1
-    layers = []
+    # The stack comes first: the viewer puts the z slider to the middle of the first layer.
+    stack = _slide_layer(view, cache, view.planes, single, axes.image() if single else axes)
+    stack[1]["name"] = name
+    layers = [stack]
     if view.extended is not None:
         layer = _slide_layer(view, cache, (view.extended,), True, axes.image())
         layer[1].update(name=f"{name} extended focus", visible=False)
         layers.append(layer)
-    stack = _slide_layer(view, cache, view.planes, single, axes.image() if single else axes)
-    stack[1]["name"] = name
-    return [*layers, stack]
+    for _, keywords, _ in layers:
+        keywords["metadata"][KEY]["slide_id"] = slide_id
+    return layers
 
 
 def _slide_layer(

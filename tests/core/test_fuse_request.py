@@ -24,7 +24,9 @@ from napari_focusfuse.widgets.fuse_request import (
 )
 
 SINGLE = MethodInfo("swift-single", "Swift, one layer", "restoration", (0,), 40, 8, 2.7, 0.24)
-THREE = MethodInfo("swift-three", "Swift, three layers", "restoration", (-1, 0, 1), 40, 8, 2.7, 0.24)
+THREE = MethodInfo(
+    "swift-three", "Swift, three layers", "restoration", (-1, 0, 1), 40, 8, 2.7, 0.24
+)
 
 
 def request(

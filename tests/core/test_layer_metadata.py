@@ -139,7 +139,7 @@ def test_a_window_that_would_take_the_memory_is_refused() -> None:
 
 def test_layers_of_a_slide_have_one_z_for_all_levels_and_read_nothing() -> None:
     slide = Drawn(3000, 2500, z_um=(-2.7, 0.0, 2.7), extended=True)
-    extended, image = slide_layers(slide)
+    image, extended = slide_layers(slide)
     assert slide.reads == []
     levels, keywords, kind = image
     assert kind == "image"

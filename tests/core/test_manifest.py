@@ -39,8 +39,18 @@ def test_every_sample_is_there(manifest: PluginManifest) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.ome.tif", "a.OME.TIFF", "a.tif", "b.ndpi", "b.svs", "b.svslide", "b.mrxs", "b.scn"]
-    + ["b.bif", "b.vms", "b.vmu"],
+    [
+        "a.ome.tif",
+        "a.OME.TIFF",
+        "a.tif",
+        "b.ndpi",
+        "b.svs",
+        "b.svslide",
+        "b.mrxs",
+        "b.scn",
+        "b.bif",
+        "b.vms",
+    ],
 )
 def test_slides_are_offered_to_us(manifest: PluginManifest, name: str) -> None:
     (reader,) = manifest.contributions.readers or ()

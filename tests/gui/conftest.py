@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from event_loop import settle
 
 MISSING = "no display; run under a desktop or with xvfb-run"
 
@@ -38,21 +39,3 @@ def open_dock(window: Any) -> Callable[[], Any]:
         return dock
 
     return opened
-
-
-def settle(seconds: float = 0.2) -> None:
-    """Let the window work for a while."""
-    wait_until(lambda: False, seconds, strict=False)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0, strict: bool = True) -> None:
-    """Let the window work until something holds; more than that time is a failure."""
-    from qtpy.QtWidgets import QApplication
-
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            assert not strict, "waited in vain"
-            return
-        QApplication.processEvents()
-        time.sleep(0.002)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import settle, wait_until
 
 from drawn_slide import Drawn, drawn
+from event_loop import settle, wait_until
 from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.layer_metadata import KEY, fused_layer, overlay_axes, slide_layers
 from napari_focusfuse.slide import FocalPlane, Region, UInt8Image
@@ -220,7 +221,7 @@ def test_a_growing_layer_is_redrawn_at_most_six_times_a_second(
     dock.job._redraw = timed_redraw
     fuse(dock)
     assert copies == list(range(1, dock.job.total + 1)), "one tile a callback"
-    assert all(later - sooner > 0.16 for sooner, later in zip(redraws, redraws[1:], strict=False))
+    assert all(later - sooner > 0.16 for sooner, later in pairwise(redraws))
 
 
 def test_cancel_shows_at_once_and_keeps_what_is_done(

@@ -5,16 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import settle
 from napari.components import ViewerModel
 
 from drawn_slide import Drawn
+from event_loop import settle
 from napari_focusfuse.layer_metadata import KEY, slide_layers
 from napari_focusfuse.widgets._compat import camera
 
 
 def add(viewer: Any, slide: Drawn) -> Any:
-    return [viewer.add_image(data, **keywords) for data, keywords, _ in slide_layers(slide)][-1]
+    (data, keywords, _), *_ = slide_layers(slide)
+    return viewer.add_image(data, **keywords)
 
 
 def test_the_algae_open_as_one_layer_in_pixels(window: Any) -> None:
@@ -28,12 +29,14 @@ def test_the_algae_open_as_one_layer_in_pixels(window: Any) -> None:
 
 
 def test_the_smear_opens_in_micrometres_with_its_extended_focus(window: Any) -> None:
-    extended, layer = window.open_sample("napari-focusfuse", "synthetic_smear")
+    layer, extended = window.open_sample("napari-focusfuse", "synthetic_smear")
     assert layer.data[0].shape[0] == 11
     assert layer.scale == pytest.approx((2.7, 0.243, 0.243), rel=0.01)
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
     assert not extended.visible
     assert extended.metadata[KEY]["kind"] == "extended focus"
+    slide = layer.metadata[KEY]["slide"]
+    assert window.dims.point[0] == pytest.approx(slide.planes[slide.zero].z_um), "layer 0 is shown"
     assert [str(unit) for unit in window.layers.extent.units] == ["micrometer"] * 3
     assert window.dims.axis_labels == ("z", "y", "x")
 

@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from ._compat import scale_bar
+from .compare_tab import CompareTab
 from .fuse_tab import FuseTab
 from .fusion_job import fusion_job
 from .header import Header
@@ -34,6 +35,7 @@ class FocusFuseDock(QWidget):
         self.job = job = fusion_job(viewer)
         self.header = Header(viewer)
         self.fuse_tab = FuseTab(viewer, self.header, job)
+        self.compare_tab = CompareTab(viewer)
         self.tabs = QTabWidget()
         self._build()
         self._keys: dict[str, Callable[[Any], None]] = {
@@ -50,7 +52,7 @@ class FocusFuseDock(QWidget):
 
     def _build(self) -> None:
         # Training and whole slides get their tabs here.
-        for tab, title in ((self.fuse_tab, "Fuse"),):
+        for tab, title in ((self.fuse_tab, "Fuse"), (self.compare_tab, "Compare")):
             area = QScrollArea()
             area.setWidgetResizable(True)
             area.setFrameShape(QFrame.Shape.NoFrame)
@@ -86,6 +88,7 @@ class FocusFuseDock(QWidget):
         for key in self._keys:
             self._viewer.bind_key(key, None)
         self.fuse_tab.disconnect_viewer()
+        self.compare_tab.disconnect_viewer()
         self.header.disconnect_viewer()
         self.job.cancel()
         self.deleteLater()

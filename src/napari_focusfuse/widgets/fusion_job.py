@@ -25,6 +25,7 @@ from napari_focusfuse.slide import FocusFuseError, Region
 
 from ._compat import unwrapped
 from ._view import add_layer, layer_axes, level_factors
+from .slide_source import ours
 
 if TYPE_CHECKING:
     from napari_focusfuse.fusion.region import Fusion, TileDone
@@ -193,6 +194,7 @@ class FusionJob(QObject):
         origin = plan.region.y, plan.region.x
         axes = overlay_axes(layer_axes(slide_layer), factors, origin)
         noted: dict[str, Any] = {"provenance": self._provenance, "mpp": plan.mpp, "complete": False}
+        noted["slide_id"] = ours(slide_layer).get("slide_id")
         name = f"fused {offset_names(plan.slide, plan.planes)} · {slide_layer.name}"
         self.fused = add_layer(
             viewer, fused_layer(plan.region, axes, name=name, **noted), slide_layer

@@ -10,8 +10,8 @@ from napari_focusfuse.slide import Slide, UnsupportedSlideError
 
 from ._view import layer_axes, level_shapes
 
-RESULTS = ("fused", "blur mask", "difference")
-"""Kinds of our own layers that are no slides."""
+NO_STACK = ("extended focus", "fused", "blur mask", "difference")
+"""Kinds of our own layers that cannot be fused."""
 
 
 def ours(layer: Any) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def ours(layer: Any) -> dict[str, Any]:
 
 
 def is_slide(layer: Any) -> bool:
-    """Tell whether the user may want to fuse this layer: any image that is no result of ours."""
-    return ours(layer).get("kind") not in RESULTS
+    """Tell whether the user may want to fuse this layer: any image that is no result already."""
+    return ours(layer).get("kind") not in NO_STACK
 
 
 def slide_of(layer: Any) -> Slide:
@@ -36,10 +36,6 @@ def slide_of(layer: Any) -> Slide:
     noted = ours(layer)
     if noted.get("kind") == "slide":
         return noted["slide"]
-    if noted.get("kind") == "extended focus":
-        raise UnsupportedSlideError(
-            f"{layer.name} is already fused by the scanner; choose the layer with the focus layers."
-        )
     if not layer.rgb:
         raise UnsupportedSlideError(
             f"{layer.name} is a grey image, and only colour (RGB, 8 bit) can be fused; convert it "

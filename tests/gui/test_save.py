@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from event_loop import settle, wait_until
+from napari_focusfuse import open_slide
+from napari_focusfuse.widgets._compat import camera
+from napari_focusfuse.writer import OutputError, read_provenance
+
+
+@pytest.fixture
+def fused(window: Any, open_dock: Callable[[], Any]) -> Any:
+    window.open_sample("napari-focusfuse", "synthetic_smear")
+    dock = open_dock()
+    dock.header.choose_method("argmax")
+    camera(window).zoom = 8
+    settle()
+    dock.fuse_tab.button.click()
+    wait_until(lambda: dock.job.state == "idle")
+    return dock.job.fused
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".png"])
+def test_file_save_writes_scale_and_provenance(
+    window: Any, fused: Any, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"fused{suffix}"
+    window.layers.selection = {fused}
+    (written,) = window.layers.save(str(path), selected=True, plugin="napari-focusfuse")
+    assert Path(written) == path
+    assert read_provenance(path)["method"] == "argmax"
+    if suffix == ".ome.tif":
+        with open_slide(path) as slide:
+            assert slide.mpp == pytest.approx((0.243, 0.243), rel=1e-3)
+            assert slide.levels[0].shape == fused.data.shape[:2]
+            pixels = slide.read_region(slide.planes[0], 0, 0, 0, *slide.levels[0].shape)
+        assert np.abs(pixels.astype(int) - fused.data[..., :3]).mean() < 4
+
+
+def test_a_stack_is_no_flat_image(window: Any, tmp_path: Path) -> None:
+    layer, _ = window.open_sample("napari-focusfuse", "synthetic_smear")
+    window.layers.selection = {layer}
+    with pytest.raises(OutputError, match="save the fused layer"):
+        window.layers.save(str(tmp_path / "a.ome.tif"), selected=True, plugin="napari-focusfuse")
