@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+
 from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, simulate_specimen
 from napari_focusfuse.smear import draw_smear
 

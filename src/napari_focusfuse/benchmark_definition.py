@@ -163,4 +163,3 @@ def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedS
     rng = np.random.default_rng(seed)
     height = uniform_height(image.shape[:2], depth_um, rng, mpp=OPTICS.mpp)
     return simulate(image, height, rng)
-

@@ -111,7 +111,7 @@ def transfer_profile(
     spread = psf.__wrapped__(optics, wavelength_um, defocus_um, pitch, _PUPIL_SAMPLES)
     line = np.fft.fft(np.fft.ifftshift(spread.sum(axis=0))).real  # projection-slice theorem
     half = _PUPIL_SAMPLES // 2
-    return np.fft.fftfreq(_PUPIL_SAMPLES, pitch)[:half], line[:half]
+    return np.asarray(np.fft.fftfreq(_PUPIL_SAMPLES, pitch)[:half], np.float64), line[:half]
 
 
 def encircled_radius_px(
@@ -188,7 +188,7 @@ class Sheet:
         """
         distance = np.abs(self.height_um / _SLAB_UM - index)
         share = np.maximum(0.0, 1.0 - distance).astype(np.float32)
-        return self.density * share[..., None]
+        return np.asarray(self.density * share[..., None])
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,10 @@ class Specimen:
     def slabs(self) -> Iterator[tuple[float, Float32Array]]:
         """Yield the height (um) and (Y, X, 3) density of each slab that absorbs anything."""
         spans = [
-            (int(np.floor(s.height_um.min() / _SLAB_UM)), int(np.ceil(s.height_um.max() / _SLAB_UM)))
+            (
+                int(np.floor(s.height_um.min() / _SLAB_UM)),
+                int(np.ceil(s.height_um.max() / _SLAB_UM)),
+            )
             for s in self.sheets
         ]
         for index in sorted({i for low, high in spans for i in range(low, high + 1)}):
@@ -215,7 +218,9 @@ class Specimen:
             for sheet, (low, high) in zip(self.sheets, spans, strict=True):
                 if low <= index <= high:
                     height, width = sheet.height_um.shape
-                    slab[sheet.y : sheet.y + height, sheet.x : sheet.x + width] += sheet.share(index)
+                    slab[sheet.y : sheet.y + height, sheet.x : sheet.x + width] += sheet.share(
+                        index
+                    )
             if slab.any():
                 yield index * _SLAB_UM, slab
 
@@ -234,7 +239,7 @@ class Specimen:
 
 
 def density_of(image: UInt8Image, white: float = 255.0) -> Float32Array:
-    """Return the (Y, X, 3) float32 optical density of a (Y, X, 3) uint8 image of linear intensity."""
+    """Return the (Y, X, 3) float32 optical density of a uint8 image of linear intensity."""
     transmission = np.clip(image.astype(np.float32) / white, 1.0 / 512, 1.0)
     return np.asarray(-np.log(transmission), dtype=np.float32)
 
@@ -296,7 +301,7 @@ def expose(light: Float32Array, noise: Float32Array, camera: Camera) -> UInt8Ima
     """
     electrons = np.maximum(light, 0.0) * camera.electrons
     sigma = np.sqrt(electrons + camera.read_electrons**2) / camera.electrons
-    image = to_uint8(light + noise * sigma)
+    image = to_uint8(np.asarray(light + noise * sigma, dtype=np.float32))
     if camera.jpeg_quality is None:
         return image
     buffer = io.BytesIO()
@@ -306,7 +311,7 @@ def expose(light: Float32Array, noise: Float32Array, camera: Camera) -> UInt8Ima
 
 def to_uint8(image: Float32Array) -> UInt8Image:
     """Return a float image in [0, 1] as uint8: clipped and rounded, never truncated."""
-    return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def random_field(

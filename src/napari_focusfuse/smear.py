@@ -90,7 +90,7 @@ def _squamous(rng: np.random.Generator, mpp: float) -> Float32Array:
     density = (inside * texture)[..., None] * stain
     density += 0.35 * _rim(inside)[..., None] * stain
     nucleus = _nucleus(side, rng.uniform(3.2, 5.0) / mpp, rng)
-    return np.maximum(density + nucleus, 0).astype(np.float32)
+    return np.asarray(np.maximum(density + nucleus, 0), dtype=np.float32)
 
 
 def _leucocyte(rng: np.random.Generator, mpp: float) -> Float32Array:
@@ -101,14 +101,14 @@ def _leucocyte(rng: np.random.Generator, mpp: float) -> Float32Array:
     for _ in range(int(rng.integers(2, 5))):
         lobe = _nucleus(side, rng.uniform(1.3, 2.0) / mpp, rng)
         density = np.maximum(density, np.roll(lobe, rng.integers(-9, 10, 2), axis=(0, 1)))
-    return density.astype(np.float32)
+    return np.asarray(density, dtype=np.float32)
 
 
 def _speck(rng: np.random.Generator, mpp: float) -> Float32Array:
     """Draw a bacterium or a grain of debris."""
     side = int(6 / mpp)
     inside = _blob(side, rng.uniform(0.5, 1.4) / mpp, rng, lobes=2, roughness=0.35, edge=1.0)
-    return (inside[..., None] * NUCLEUS * rng.uniform(0.2, 0.6)).astype(np.float32)
+    return np.asarray(inside[..., None] * NUCLEUS * rng.uniform(0.2, 0.6), dtype=np.float32)
 
 
 def _nucleus(side: int, radius: float, rng: np.random.Generator) -> Float32Array:
@@ -116,7 +116,7 @@ def _nucleus(side: int, radius: float, rng: np.random.Generator) -> Float32Array
     inside = _blob(side, radius, rng, lobes=3, roughness=0.05, edge=1.2)
     chromatin = 0.8 + 0.22 * _grain(side, 1.6, rng) + 0.18 * _grain(side, 4.0, rng)
     density = inside * np.clip(chromatin, 0.3, 1.6) + 0.5 * _rim(inside)
-    return (density[..., None] * NUCLEUS * rng.uniform(0.7, 1.1)).astype(np.float32)
+    return np.asarray(density[..., None] * NUCLEUS * rng.uniform(0.7, 1.1), dtype=np.float32)
 
 
 def _grain(side: int, correlation_px: float, rng: np.random.Generator) -> Float32Array:
@@ -133,7 +133,7 @@ def _blob(
     for lobe in range(1, lobes + 1):
         amplitude = np.float32(roughness * rng.standard_normal() / np.sqrt(lobe))
         outline += amplitude * np.cos(lobe * angle + np.float32(rng.uniform(0, 2 * np.pi)))
-    return np.clip((radius * outline - distance) / edge + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((radius * outline - distance) / edge + 0.5, 0, 1), dtype=np.float32)
 
 
 def _rim(inside: Float32Array) -> Float32Array:

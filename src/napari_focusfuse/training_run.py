@@ -60,7 +60,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("stacks", "steps", "batch", "patch", "validate_every"):
             if getattr(self, name) < 1:
-                raise RecipeError(f"{name} = {getattr(self, name)} in the recipe must be 1 or more.")
+                raise RecipeError(
+                    f"{name} = {getattr(self, name)} in the recipe must be 1 or more."
+                )
         if self.patch % 16:
             raise RecipeError(f"patch = {self.patch} in the recipe must be a multiple of 16.")
 
@@ -76,11 +78,14 @@ class TrainingConfig:
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(table) - set(known))
         if unknown:
-            raise RecipeError(f"The recipe sets {unknown[0]}, which is unknown; see {sorted(known)}.")
+            raise RecipeError(
+                f"The recipe sets {unknown[0]}, which is unknown; see {sorted(known)}."
+            )
         missing = [n for n in ("name", "title", "architecture") if n not in table]
         if missing:
             raise RecipeError(f"The recipe does not say its {missing[0]}; add a line for it.")
-        return cls(**{key: _typed(key, known[key].type, value) for key, value in table.items()})
+        values: dict[str, Any] = {k: _typed(k, known[k].type, v) for k, v in table.items()}
+        return cls(**values)
 
     @classmethod
     def read(cls, path: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig:

@@ -25,7 +25,7 @@ from napari_focusfuse.defocus import (
 )
 
 LAYER_UM = 2.7
-# NA 0.8, n 1.515, 0.55 um, 0.243 um/px: radii in pixels that hold half and four fifths of the light.
+# NA 0.8, n 1.515, 0.55 um, 0.243 um/px: radii (px) that hold half and four fifths of the light.
 RADII = {0: (0.8, 1.3), 0.5: (1.9, 3.4), 1: (3.8, 5.9), 2: (8.4, 11.3), 3: (13.1, 16.9)}
 # |MTF| at half the Nyquist frequency of 0.243 um pixels, same optics.
 MTF = {0: 0.56, 0.5: 0.11, 1: 0.02}
@@ -82,7 +82,9 @@ def test_a_flat_specimen_is_sharpest_in_its_own_plane_and_equals_the_truth_there
     stack, truth = render(specimen, Optics(), [0.0, 2.7, 5.4])
     np.testing.assert_allclose(stack[1], truth, atol=1e-5)
     assert stack[1].std() > 2 * stack[0].std()
-    assert stack[0].mean() == pytest.approx(truth.mean(), abs=2e-3)  # blur moves light, it loses none
+    assert stack[0].mean() == pytest.approx(
+        truth.mean(), abs=2e-3
+    )  # blur moves light, it loses none
 
 
 def test_overlapping_sheets_are_in_focus_in_different_planes() -> None:
@@ -110,7 +112,9 @@ def test_noise_is_shot_noise_of_the_camera() -> None:
 
 
 def test_heights_are_uniform_and_smooth() -> None:
-    heights = uniform_height((300, 300), 8.0, np.random.default_rng(3), mpp=0.243, correlation_um=15)
+    heights = uniform_height(
+        (300, 300), 8.0, np.random.default_rng(3), mpp=0.243, correlation_um=15
+    )
     histogram = np.histogram(heights, bins=8, range=(-8, 8))[0]
     assert histogram.min() == pytest.approx(histogram.max(), rel=0.01)
     assert np.abs(np.diff(heights, axis=0)).max() < 1.0

@@ -17,10 +17,14 @@ from .trainer import TrainingError, train
 def main(arguments: list[str] | None = None) -> int:
     """Start or resume a run and return the exit code."""
     parser = argparse.ArgumentParser("focusfuse_training", description=__doc__)
-    parser.add_argument("recipe", type=Path, help="a recipe, such as training/recipes/swift-three.toml")
+    parser.add_argument(
+        "recipe", type=Path, help="a recipe, such as training/recipes/swift-three.toml"
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set's images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--cache", type=Path, help="folder for rendered stacks (default: RUN/cache)")
+    parser.add_argument(
+        "--cache", type=Path, help="folder for rendered stacks (default: RUN/cache)"
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args(arguments)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
+
 from napari_focusfuse.defocus import gaussian_blur
 from napari_focusfuse.metrics import grey
 from napari_focusfuse.models.selection import blur, laplacian_energy
 from napari_focusfuse.slide import UInt8Image
-from torch.nn import functional
 
 BoolImage = npt.NDArray[np.bool_]
 
@@ -63,7 +64,9 @@ def fit_threshold(images: Sequence[UInt8Image], masks: Sequence[BoolImage]) -> f
     """Return the sharpness below which to call a pixel blurred, of the best IoU over the images."""
     values = [sharpness(image)[::4, ::4] for image in images]
     truths = [mask[::4, ::4] for mask in masks]
-    candidates = np.quantile(np.concatenate([v.ravel() for v in values]), np.linspace(0.02, 0.98, 97))
+    candidates = np.quantile(
+        np.concatenate([v.ravel() for v in values]), np.linspace(0.02, 0.98, 97)
+    )
     scores = [intersection_over_union([v < c for v in values], truths) for c in candidates]
     return float(candidates[int(np.argmax(scores))])
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
 from napari_focusfuse.benchmark_definition import (
     BORDER_PX,
     CAMERA,
@@ -29,9 +30,14 @@ from napari_focusfuse.benchmark_definition import (
     simulate,
 )
 from napari_focusfuse.defocus import blur_labels
-from napari_focusfuse.fusion.catalogue import load_method
+from napari_focusfuse.fusion.catalogue import detector_info, load_method, model_info
 from napari_focusfuse.fusion.method import FusionMethod, to_uint8
-from napari_focusfuse.fusion.neural import BlurDetector, NeuralMethod
+from napari_focusfuse.fusion.neural import (
+    BlurDetector,
+    NeuralMethod,
+    load_detector,
+    load_neural,
+)
 from napari_focusfuse.metrics import score
 from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
@@ -71,7 +77,7 @@ def apply(method: FusionMethod, planes: UInt8Image) -> UInt8Image:
 
 
 def entries(methods: Sequence[NeuralMethod]) -> list[Entry]:
-    """Return the untouched plane, the selections, the controls that only denoise, and the models."""
+    """Return the untouched plane, selections, controls that only denoise, and the models."""
     argmax, pyramid = load_method("argmax"), load_method("pyramid")
     rows = [
         Entry("layer 0", 1, lambda s: s.planes[1]),
@@ -121,7 +127,9 @@ def error_ratios(table: Table, methods: Sequence[NeuralMethod]) -> dict[str, flo
     return ratios
 
 
-def change_on_sharp(methods: Sequence[NeuralMethod], images: Sequence[UInt8Image]) -> dict[str, float]:
+def change_on_sharp(
+    methods: Sequence[NeuralMethod], images: Sequence[UInt8Image]
+) -> dict[str, float]:
     """Return each model's mean absolute change (grey levels) of a flat specimen in focus."""
     changes = defaultdict(list)
     for image in images:
@@ -185,12 +193,17 @@ def evaluate(models: Sequence[Path], images: Path, out: Path, depths: Sequence[f
     """Score models at several depth ranges and write tables and the models to ship."""
     out.mkdir(parents=True, exist_ok=True)
     cards = [_to_float16(path, out) for path in models]
-    methods = [NeuralMethod(*_load(out, c), "cpu") for c in cards if not is_blur_model(c.architecture)]
-    detectors = [BlurDetector(*_load(out, c), "cpu") for c in cards if is_blur_model(c.architecture)]
+    files = [(out / f"{card.name}.safetensors", card) for card in cards]
+    methods = [
+        load_neural(model_info(*file)) for file in files if not is_blur_model(file[1].architecture)
+    ]
+    detectors = [
+        load_detector(detector_info(*file)) for file in files if is_blur_model(file[1].architecture)
+    ]
     data = data_set()
     test, tuning = data.read(images, "test"), data.read(images, "train")[:3]
     scores: dict[str, dict[str, object]] = {"sharp": dict(change_on_sharp(methods, test))}
-    rows = entries(methods)
+    rows = entries(methods) if methods else []
     for depth in depths:
         stacks = render_stacks(test, depth, SEEDS)
         table = score_depth(rows, stacks)
@@ -205,21 +218,15 @@ def evaluate(models: Sequence[Path], images: Path, out: Path, depths: Sequence[f
         log.info("depth +-%g um: %s", depth, scores[f"{depth:g} um"]["error_ratio"])
         _write(out, scores)
     command = "python -m focusfuse_training.evaluate MODEL... --data DIR --out DIR"
-    for card in cards:
-        network, _ = load_model(out / f"{card.name}.safetensors")
-        found = card.scores | {"benchmark": _of_model(card.name, scores), "command": command}
-        save_model(
-            out / f"{card.name}.safetensors", network, replace(card, scores=found), half=True
-        )
+    for path, card in files:
+        network, _ = load_model(path)
+        found = {**card.scores, "benchmark": _of_model(card.name, scores), "command": command}
+        save_model(path, network, replace(card, scores=found), half=True)
 
 
 def _to_float16(path: Path, out: Path) -> ModelCard:
     network, card = load_model(path)
     return save_model(out / f"{card.name}.safetensors", network, card, half=True)
-
-
-def _load(out: Path, card: ModelCard) -> tuple[object, ModelCard]:
-    return load_model(out / f"{card.name}.safetensors")
 
 
 def _of_model(name: str, scores: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -236,11 +243,14 @@ def _of_model(name: str, scores: dict[str, dict[str, object]]) -> dict[str, obje
 
 def _write(out: Path, scores: dict[str, dict[str, object]]) -> None:
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    lines = ["Held-out CRIC fields, simulated defocus, seeds 0 to 4, SSIM-paper and its companions.", ""]
+    lines = [
+        "Held-out CRIC fields, simulated defocus, seeds 0 to 4, SSIM-paper and its companions.",
+        "",
+    ]
     for depth, parts in scores.items():
-        if "table" not in parts:
+        table: Table = parts.get("table")  # type: ignore[assignment]
+        if not table:
             continue
-        table: Table = parts["table"]  # type: ignore[assignment]
         columns = list(next(iter(table.values())))
         lines += [f"Depth +-{depth}", "", "| method | " + " | ".join(columns) + " |"]
         lines += ["|---" * (len(columns) + 1) + "|"]

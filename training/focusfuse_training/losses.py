@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from napari_focusfuse.models.selection import GREY
 from torch import Tensor
 from torch.nn import functional
+
+from napari_focusfuse.models.selection import GREY
 
 _C1, _C2 = 0.01**2, 0.03**2
 

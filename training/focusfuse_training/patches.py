@@ -33,7 +33,9 @@ def cut(
 ) -> Batch:
     """Cut ``size`` random patches; which ones depends on ``seed`` alone."""
     rng = np.random.default_rng(seed)
-    chosen = [_patch(stacks[int(rng.integers(len(stacks)))], planes, patch, rng) for _ in range(size)]
+    chosen = [
+        _patch(stacks[int(rng.integers(len(stacks)))], planes, patch, rng) for _ in range(size)
+    ]
     images = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*chosen, strict=True)]
     return Batch(images[0].float() / 255.0, images[1].float() / 255.0, images[2])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from napari_focusfuse.benchmark_definition import Z_STEP_UM, DataSet, Part, SimulatedStack, simulate
 from napari_focusfuse.defocus import (
     WAVELENGTHS_UM,
@@ -81,7 +82,9 @@ def random_depth_um(rng: np.random.Generator) -> float:
 def random_stain(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
     """Vary the stain: each channel's optical density is scaled, and channels are mixed a little."""
     transmission = (image.astype(np.float32) + 1.0) / 256.0
-    gains = np.diag(rng.uniform(0.7, 1.4, _CHANNELS)) + rng.uniform(-0.1, 0.1, (_CHANNELS, _CHANNELS))
+    gains = np.diag(rng.uniform(0.7, 1.4, _CHANNELS)) + rng.uniform(
+        -0.1, 0.1, (_CHANNELS, _CHANNELS)
+    )
     density = np.maximum(-np.log(transmission) @ gains.astype(np.float32), 0.0)
     return np.rint(np.exp(-density) * 255.0).astype(np.uint8)
 
@@ -128,7 +131,9 @@ def render_cache(
 ) -> list[Path]:
     """Render what is missing of ``count`` stacks into a folder and return all their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{'degraded' if degraded else 'stack'}-{seed}-{i:05}.npz" for i in range(count)]
+    paths = [
+        folder / f"{'degraded' if degraded else 'stack'}-{seed}-{i:05}.npz" for i in range(count)
+    ]
     missing = [(i, path) for i, path in enumerate(paths) if not path.exists()]
     if not missing:
         return paths
@@ -153,4 +158,4 @@ def _render_one(task: tuple[object, tuple[int, int], Path]) -> None:
     make(_images, seed).save(path)  # type: ignore[operator]
 
 
-__all__ = ["DataSet", "Part", "SimulatedStack", "TrainingStack", "Z_STEP_UM", "render_cache"]
+__all__ = ["Z_STEP_UM", "DataSet", "Part", "SimulatedStack", "TrainingStack", "render_cache"]

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
 from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, data_set
 from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.models import build
 from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingRun
 from napari_focusfuse.weights import save_model
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from .losses import blur_loss, generator_loss, ssim
 from .patches import Batch, cut
@@ -79,7 +80,9 @@ class Learner:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
         counters = torch.tensor([float(self.step), self.best], dtype=torch.float64)
-        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()} | {"counters": counters}
+        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()} | {
+            "counters": counters
+        }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take up a state that :meth:`state` returned."""
@@ -109,7 +112,7 @@ def train(run: TrainingRun, images: Path, cache: Path, *, accelerator: str = "au
         Folder for rendered stacks; runs of the same data set share it.
     """
     config = TrainingConfig.read(run.config_file)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
     planes = int(config.network.get("planes", 1))
     fabric.seed_everything(config.seed, verbose=False)
     training, validation = load_stacks(config, images, cache)
@@ -146,7 +149,9 @@ def step(learner: Learner, batch: Batch, config: TrainingConfig, fabric: Fabric)
     else:
         loss = generator_loss(output, batch.truth, config.ssim_weight)
     if not bool(torch.isfinite(loss)):
-        raise TrainingError(f"The loss is {float(loss)} at step {learner.step}: lower learning_rate.")
+        raise TrainingError(
+            f"The loss is {float(loss)} at step {learner.step}: lower learning_rate."
+        )
     learner.optimiser.zero_grad(set_to_none=True)
     fabric.backward(loss)
     torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 1.0)
@@ -180,7 +185,7 @@ def make_learner(config: TrainingConfig, fabric: Fabric) -> Learner:
     network = build(config.architecture, dict(config.network))
     mean = build(config.architecture, dict(config.network))
     mean.load_state_dict(network.state_dict())
-    network = network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     network, optimiser = fabric.setup(network, optimiser)
     return Learner(network, optimiser, mean.requires_grad_(False).eval().to(fabric.device))

@@ -166,18 +166,23 @@ def blur_detector_info() -> MethodInfo | None:
     for path in shipped_models().values():
         card = read_card(path)
         if card.architecture == _SMALL_BLUR:
-            return MethodInfo(
-                name=card.name,
-                title=card.title,
-                kind="detection",
-                plane_offsets=card.plane_offsets,
-                halo=card.halo,
-                multiple_of=card.multiple_of,
-                mpp=card.mpp,
-                model_hash=card.sha256,
-                weights=path,
-            )
+            return detector_info(path, card)
     return None
+
+
+def detector_info(path: Path, card: ModelCard) -> MethodInfo:
+    """Return what a blur model says of itself."""
+    return MethodInfo(
+        name=card.name,
+        title=card.title,
+        kind="detection",
+        plane_offsets=card.plane_offsets,
+        halo=card.halo,
+        multiple_of=card.multiple_of,
+        mpp=card.mpp,
+        model_hash=card.sha256,
+        weights=path,
+    )
 
 
 def load_blur_detector(device: str = "auto") -> BlurDetector | None:

@@ -27,7 +27,7 @@ class SmallBlurConfig:
 
 
 class SmallBlurModel(nn.Module):
-    """Segment the blurred regions of one plane, as the paper's blur model does at 20 times the cost.
+    """Segment the blurred regions of one plane, at a twentieth of the paper's blur model's cost.
 
     Height and width must be multiples of :attr:`multiple_of`.
     """

@@ -69,8 +69,8 @@ class SwiftGenerator(nn.Module):
         self.up = nn.Conv2d(2 * width, 4 * width, 1)
         self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(config.half_blocks)))
         self.tail = nn.Conv2d(width, 12, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def reach(self) -> int:
