@@ -255,9 +255,20 @@ def test_impossible_networks(architecture, config, words):
 
 
 @pytest.mark.parametrize("architecture", list(TINY))
-def test_defaults_build_and_are_the_documented_size(architecture):
+def test_every_setting_is_bounded(architecture):
     with torch.device("meta"):
-        assert build(architecture, {}).config == type(build(architecture, {}).config)()
+        settings = vars(build(architecture, {}).config)
+    assert "width" in settings
+    for name in settings:
+        with pytest.raises(ModelError, match=name):
+            build(architecture, {name: 10**6})
+
+
+@pytest.mark.parametrize("architecture", list(TINY))
+def test_no_setting_means_the_defaults(architecture):
+    with torch.device("meta"):
+        config = build(architecture, {}).config
+    assert config == type(config)()
 
 
 @pytest.mark.parametrize("name", shipped_models() or [pytest.param("", marks=pytest.mark.skip)])
