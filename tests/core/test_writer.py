@@ -24,6 +24,8 @@ from napari_focusfuse.writer import (
 from textured_slide import texture
 
 MPP = (0.25, 0.243)
+LOSS = (1.5, 2.0, 2.5)
+"""Mean error of JPEG at each level; colours taken for others would miss by more than 40."""
 ABOUT = {
     "method": "argmax",
     "mpp": [0.25, 0.243],
@@ -62,7 +64,6 @@ def error(read, wanted):
 
 def test_our_reader_gives_colours_levels_scale_and_provenance_back(written, stained):
     compression, path = written
-    limit = 1.5 if compression == "jpeg" else 0
     with open_slide(path) as slide:
         assert [level.shape for level in slide.levels] == [(1203, 1051), (601, 525), (300, 262)]
         assert slide.mpp == pytest.approx(MPP)
@@ -71,6 +72,7 @@ def test_our_reader_gives_colours_levels_scale_and_provenance_back(written, stai
         wanted = stained
         for number, level in enumerate(slide.levels):
             image = slide.read_region(slide.planes[0], number, 0, 0, *level.shape)
+            limit = LOSS[number] if compression == "jpeg" else 0
             assert error(image, wanted) <= limit
             assert error(image[-8:, -8:], wanted[-8:, -8:]) <= 2 * limit
             wanted = halved(wanted)
@@ -86,7 +88,7 @@ def test_openslide_sees_every_level_in_the_right_colours(written, stained):
         wanted = stained
         for number, (width, height) in enumerate(slide.level_dimensions):
             image = np.asarray(slide.read_region((0, 0), number, (width, height)))[..., :3]
-            assert error(image, wanted) <= (1.5 if compression == "jpeg" else 0)
+            assert error(image, wanted) <= (LOSS[number] if compression == "jpeg" else 0)
             wanted = halved(wanted)
 
 
