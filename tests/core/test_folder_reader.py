@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from napari_focusfuse.readers import decoded, open_slide
 from napari_focusfuse.readers import folder as folder_reader
-from napari_focusfuse.readers import open_slide
 from napari_focusfuse.readers.folder import holds_planes
 from napari_focusfuse.slide import SlideError, UnsupportedSlideError
 from slide_files import make_stack, write_folder, write_ome
@@ -50,29 +53,29 @@ def test_what_is_no_image_is_passed_over(tmp_path, stack):
 
 def test_each_plane_is_decoded_once_and_only_when_read(tmp_path, stack, monkeypatch):
     folder = write_folder(tmp_path / "z", stack)
-    decoded: list[str] = []
+    names: list[str] = []
     decode = folder_reader._decode
 
     def noting(header):
-        decoded.append(header.path.name)
+        names.append(header.path.name)
         return decode(header)
 
     monkeypatch.setattr(folder_reader, "_decode", noting)
     with open_slide(folder) as slide:
-        assert decoded == []
+        assert names == []
         for _ in range(3):
             slide.read_region(slide.planes[1], 0, 0, 0, 32, 32)
-        assert decoded == ["plane_2.png"]
+        assert names == ["plane_2.png"]
 
 
 def test_memory_of_decoded_planes_is_bounded(tmp_path, monkeypatch):
     stack = make_stack(4, 64, 64)
-    monkeypatch.setattr(folder_reader, "MEMORY_BUDGET", 2 * stack[0].nbytes)
+    monkeypatch.setattr(decoded, "MEMORY_BUDGET", 2 * stack[0].nbytes)
     with open_slide(write_folder(tmp_path / "z", stack)) as slide:
         for plane in (*slide.planes, slide.planes[0]):
             read = slide.read_region(plane, 0, 0, 0, 64, 64)
             assert (read == stack[plane.index]).all()
-            assert slide._spent() <= 2 * stack[0].nbytes
+            assert slide._decoded.nbytes <= 2 * stack[0].nbytes
 
 
 def test_scale_is_taken_where_all_files_carry_a_plausible_one(tmp_path, stack):
@@ -171,3 +174,29 @@ def test_a_quick_look_tells_folders_of_planes(tmp_path, stack):
     assert holds_planes(write_folder(tmp_path / "z", stack))
     assert not holds_planes(write_folder(tmp_path / "one", stack[:1]))
     assert not holds_planes(tmp_path / "missing")
+
+
+def test_a_picture_too_large_to_decode_is_refused(tmp_path):
+    size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 50_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header)
+    with pytest.raises(SlideError, match=r"a\.png is too large to be decoded whole; store it as"):
+        open_slide(tmp_path)
+
+
+def test_tiled_planes_keep_their_scale(tmp_path, stack):
+    for z, plane in enumerate(stack):
+        options = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+        write_ome(tmp_path / f"{z}.ome.tif", plane, axes="YXS", **options)
+    with open_slide(tmp_path) as slide:
+        assert slide.mpp == (0.25, 0.25)
+        assert (slide.read_stack(slide.planes, 0, 5, 6, 40, 50) == stack[:, 5:45, 6:56]).all()
+
+
+@pytest.mark.parametrize("name", ["²", "١٠", "x" * 200, "-", "7" * 200])
+def test_any_name_sorts(tmp_path, stack, name):
+    write_folder(tmp_path, stack[:1], name + ".png")
+    write_folder(tmp_path, stack[1:])
+    with open_slide(tmp_path) as slide:
+        assert len(slide.planes) == 3

@@ -254,6 +254,32 @@ def test_a_region_of_an_uncompressed_plane_reads_its_rows(tmp_path, stack, monke
         assert sizes == [20 * 320 * 3]
 
 
+def test_a_plane_compressed_whole_is_decoded_once(tmp_path, reads):
+    stack = make_stack(2, 1100, 1000)
+    path = write_pages(tmp_path / "s.tif", stack, compression="deflate", rowsperstrip=1100)
+    with open_slide(path) as slide:
+        for y in (0, 500, 900):
+            read = slide.read_region(slide.planes[1], 0, y, 7, 100, 100)
+            assert (read == stack[1, y : y + 100, 7:107]).all()
+    assert len(reads.places) == 1
+
+
+@pytest.mark.parametrize("fused_first", [False, True])
+def test_an_extended_focus_is_a_plane_beside_the_stack(tmp_path, stack, fused_first):
+    path = tmp_path / "s.ome.tif"
+    fused = stack.max(axis=0)
+    images = [(stack, {"axes": "ZYXS"}), (fused, {"axes": "YXS", "Name": "Extended focus"})]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image, metadata in images[:: -1 if fused_first else 1]:
+            writer.write(image, photometric="rgb", metadata=metadata, tile=(64, 64))
+    with open_slide(path) as slide:
+        assert len(slide.planes) == 3
+        assert slide.not_shown == []
+        assert slide.extended is not None
+        assert (slide.read_region(slide.extended, 0, 0, 0, 256, 320) == fused).all()
+        assert (slide.read_stack(slide.planes, 0, 0, 0, 256, 320) == stack).all()
+
+
 def test_threads_read_at_once(tmp_path, stack):
     path = write_ome(tmp_path / "s.ome.tif", stack, levels=1)
     faults: list[str] = []

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from napari_focusfuse.slide import FocalPlane, Level, Region, Slide, SlideError, UInt8Image
 
 from .alpha import over
+from .decoded import DecodedPlanes
 from .faults import damaged, not_rgb, told
 from .resolution import plausible_pixel_size
 from .tiff_header import is_tiff
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 SUFFIXES = PICTURE_SUFFIXES | {".tif", ".tiff"}
-MEMORY_BUDGET = 512 << 20
-"""Bytes of decoded planes a folder may keep; one plane is always kept."""
 _COLOUR_MODES = ("RGB", "RGBA", "P")
 
 
@@ -102,24 +103,21 @@ def plane_files(path: Path) -> list[Path]:
 def _natural(file: Path) -> tuple[list[tuple[int, int, str]], str]:
     """Compare runs of digits as numbers, signs before them included, and the rest as text."""
     parts = re.findall(r"(?<![0-9A-Za-z])-?\d+|\d+|\D", file.stem.casefold())
-    keys = [(0, int(part), "") if part.lstrip("-").isdigit() else (1, 0, part) for part in parts]
+    keys = [(0, int(part), "") if part.lstrip("-").isdecimal() else (1, 0, part) for part in parts]
     return keys, file.name
 
 
 class FolderSlide(Slide):
     """One image file per focal plane.
 
-    JPEG and PNG can only be decoded whole, so decoded planes are kept, the least recently read go
-    first when :data:`MEMORY_BUDGET` is spent.
+    JPEG and PNG can only be decoded whole, so decoded planes are kept while memory allows.
     """
 
     format = "folder"
 
     def __init__(self, path: Path, headers: list[_Header], zero: int | None = None) -> None:
         self._headers = headers
-        self._decoded: OrderedDict[int, UInt8Image] = OrderedDict()
-        self._bookkeeping = threading.Lock()
-        self._decoding = [threading.Lock() for _ in headers]
+        self._decoded = DecodedPlanes()
         scales = {header.mpp for header in headers}
         first = headers[0]
         super().__init__(
@@ -133,29 +131,13 @@ class FolderSlide(Slide):
 
     def close(self) -> None:
         """Forget the decoded planes; no file is held open."""
-        with self._bookkeeping:
-            self._decoded.clear()
+        self._decoded.clear()
 
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
-        whole = self._plane(plane.index)
+        header = self._headers[plane.index]
+        whole = self._decoded.get(plane.index, lambda: _decode(header))
         part = whole[region.y : region.stop_y, region.x : region.stop_x]
         return over(part, self.background)
-
-    def _plane(self, index: int) -> UInt8Image:
-        with self._decoding[index]:  # two threads never decode the same plane
-            with self._bookkeeping:
-                if index in self._decoded:
-                    self._decoded.move_to_end(index)
-                    return self._decoded[index]
-            image = _decode(self._headers[index])
-            with self._bookkeeping:
-                self._decoded[index] = image
-                while len(self._decoded) > 1 and self._spent() > MEMORY_BUDGET:
-                    self._decoded.popitem(last=False)
-            return image
-
-    def _spent(self) -> int:
-        return sum(image.nbytes for image in self._decoded.values())
 
 
 def _read_header(path: Path) -> _Header:
@@ -163,16 +145,26 @@ def _read_header(path: Path) -> _Header:
         start = file.read(32)
         if is_tiff(start):
             return _tiff_header(path)
-        from PIL import Image
-
         file.seek(0)
-        with Image.open(file) as image:
+        with _image(path, file) as image:
             deep = image.format == "PNG" and start[24] == 16  # Pillow would cut 16 bits to 8
             if image.mode not in _COLOUR_MODES or deep:
                 raise not_rgb(path.name, "16-bit values" if deep else f"{image.mode} values")
             x_dpi, y_dpi = image.info.get("dpi", (0, 0))
             sides = [25400 / float(dpi) if dpi else None for dpi in (y_dpi, x_dpi)]
             return _Header(path, image.height, image.width, plausible_pixel_size(*sides))
+
+
+def _image(path: Path, file: BinaryIO) -> Image.Image:
+    """Open an image with Pillow, which reads its size and refuses what is too large."""
+    from PIL import Image
+
+    try:
+        return Image.open(file)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SlideError(
+            f"{path.name} is too large to be decoded whole; store it as a tiled OME-TIFF."
+        ) from error
 
 
 def _tiff_header(path: Path) -> _Header:
@@ -189,8 +181,6 @@ def _tiff_header(path: Path) -> _Header:
 
 def _decode(header: _Header) -> UInt8Image:
     """Decode a plane after checking that the file still is what its header said."""
-    from PIL import Image
-
     path = header.path
     with told(path), path.open("rb") as file, ExitStack() as stack:
         start = file.read(4)
@@ -202,7 +192,7 @@ def _decode(header: _Header) -> UInt8Image:
                 raise damaged(path, "it changed while it was open")
             return slide.read_region(slide.planes[0], 0, 0, 0, header.height, header.width)
         file.seek(0)
-        image = stack.enter_context(Image.open(file))
+        image = stack.enter_context(_image(path, file))
         if (image.height, image.width) != (header.height, header.width):
             raise damaged(path, "it changed while it was open")
         alpha = image.mode == "RGBA" or (image.mode == "P" and "transparency" in image.info)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 
 from napari_focusfuse.slide import (
     FocalPlane,
@@ -23,17 +21,16 @@ from napari_focusfuse.slide import (
 
 from .alpha import over
 from .associated import Pictures
-from .faults import damaged, not_rgb, told
+from .decoded import DecodedPlanes
+from .faults import damaged, told
 from .segments import guard
 from .tiff_header import check_tiff
-from .tiff_metadata import TiffMetadata, check_ome, read_metadata, stored_heights
+from .tiff_level import StoredLevel, check_colour, stored_levels
+from .tiff_metadata import TiffMetadata, check_ome, read_metadata
 
-_RGB, _YCBCR = 2, 6
-_JPEG = (6, 7, 33007, 34892)
 _PICTURES = ("label", "macro", "thumbnail")
 _EXTENDED_FOCUS = "extended focus"
 """Name of the OME image, of the same size as the planes, that a scanner fused from them."""
-_DECODER_THREADS = 4
 _MAX_PLANES = 1000
 # What these keep about the images lies in text or tables that tifffile takes at their word; of them
 # only the pages are read.
@@ -83,8 +80,8 @@ class TiffSlide(Slide):
         everything = list(file.series)
         if not everything:
             raise damaged(path, "it holds no image")
-        series = max(everything, key=lambda candidate: _area(candidate.keyframe))
-        _check_colour(path, series.keyframe)
+        series = max(everything, key=_size)
+        check_colour(path, series.keyframe)
         axis = _focus_axis(series)
         count = 1 if axis is None else series.get_shape(False)[axis]
         if count > _MAX_PLANES:
@@ -92,7 +89,8 @@ class TiffSlide(Slide):
         metadata = read_metadata(file, series, count)
         order, warnings = _focus_order(metadata.heights_um, count)
         self._file = file
-        self._levels = _stored_levels(path, series, axis, metadata, order)
+        self._decoded = DecodedPlanes()
+        self._levels = stored_levels(path, series, axis, metadata, order)
         extended = _extended_levels(path, file, everything, self._levels)
         self._extended = extended[1]
         others = [other for other in everything if other not in (series, extended[0])]
@@ -123,6 +121,7 @@ class TiffSlide(Slide):
 
     def close(self) -> None:
         """Close the file."""
+        self._decoded.clear()
         self._file.close()
 
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
@@ -131,184 +130,40 @@ class TiffSlide(Slide):
                 raise SlideError(f"{self.path.name} is closed; open it again.")
             fused = plane == self.extended
             stored = (self._extended if fused else self._levels)[level]
-            return over(
-                stored.read(0 if fused else plane.index, region),
-                self.background,
-                premultiplied=stored.premultiplied,
-            )
+            pixels = self._pixels(stored, 0 if fused else plane.index, region)
+            return over(pixels, self.background, premultiplied=stored.premultiplied)
+
+    def _pixels(self, stored: StoredLevel, plane: int, region: Region) -> UInt8Image:
+        if not stored.one_segment:
+            return stored.read(plane, region)
+        whole = Region(0, 0, *stored.shape)
+        image = self._decoded.get((id(stored), plane), lambda: stored.read(plane, whole))
+        return image[region.y : region.stop_y, region.x : region.stop_x]
 
     def _picture(self, name: str) -> UInt8Image:
         with told(self.path):
             page = self._pictures[name].keyframe
-            _check_colour(self.path, page)
+            check_colour(self.path, page)
             guard(page, self.path)
             return over(np.asarray(page.asarray()), self.background)
 
 
-@dataclass(frozen=True)
-class _StoredLevel:
-    """One level as tifffile gives it."""
-
-    path: Path
-    array: Any
-    """zarr array with the axes of ``axes``."""
-    axes: str
-    focus_axis: int | None
-    order: tuple[int, ...]
-    """Where each focal plane, from the lowest, is stored along the focus axis."""
-    page: Any
-    plane_offsets: tuple[int, ...] | None
-    """Where the rows of each stored plane begin, if they lie in the file as they are."""
-    file: Any
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.array.shape[self.axes.index("Y")], self.array.shape[self.axes.index("X")]
-
-    @property
-    def chunk(self) -> tuple[int, int]:
-        if self.plane_offsets is not None:
-            return 512, 512
-        return self.array.chunks[self.axes.index("Y")], self.array.chunks[self.axes.index("X")]
-
-    @property
-    def premultiplied(self) -> bool:
-        return tuple(self.page.extrasamples[:1]) == (1,)
-
-    def read(self, plane: int, region: Region) -> UInt8Image:
-        """Read an RGB or RGBA rectangle of the plane."""
-        if self.plane_offsets is not None:
-            return self._rows(self.plane_offsets[self.order[plane]], region)
-        index: list[int | slice] = [0] * len(self.axes)
-        if self.focus_axis is not None:
-            index[self.focus_axis] = self.order[plane]
-        index[self.axes.index("Y")] = slice(region.y, region.stop_y)
-        index[self.axes.index("X")] = slice(region.x, region.stop_x)
-        index[self.axes.index("S")] = slice(None)
-        kept = [axis for axis in self.axes if axis in "YXS"]
-        pixels = np.asarray(self.array[tuple(index)], dtype=np.uint8)
-        return pixels.transpose([kept.index(axis) for axis in "YXS"])
-
-    def _rows(self, offset: int, region: Region) -> UInt8Image:
-        """Read rows of an uncompressed plane: zarr would read the whole of it for any part."""
-        width, samples = self.shape[1], self.array.shape[-1]
-        length = region.height * width * samples
-        handle = self.file.filehandle
-        with handle.lock:
-            handle.seek(offset + region.y * width * samples)
-            data = handle.read(length)
-        if len(data) != length:
-            raise damaged(self.path, "image data ends early")
-        rows = np.frombuffer(data, dtype=np.uint8).reshape(region.height, width, samples)
-        return rows[:, region.x : region.stop_x]
-
-
-def _stored_levels(
-    path: Path, series: Any, axis: int | None, metadata: TiffMetadata, order: Sequence[int]
-) -> list[_StoredLevel]:
-    levels: list[_StoredLevel] = []
-    for index, level in enumerate(series.levels):
-        # NDPI names the axis of focus on the first level only.
-        if _image_axes(level) != _image_axes(series) or level.dtype != series.dtype:
-            continue
-        own = _level_order(level, series.kind, metadata, order)
-        stored = _stored_level(path, series, index, axis, own) if own else None
-        if stored and (not levels or stored.shape < levels[-1].shape):
-            levels.append(stored)
-    return levels
-
-
 def _extended_levels(
-    path: Path, file: Any, everything: Sequence[Any], levels: Sequence[_StoredLevel]
-) -> tuple[Any, list[_StoredLevel]]:
+    path: Path, file: Any, everything: Sequence[Any], levels: Sequence[StoredLevel]
+) -> tuple[Any, list[StoredLevel]]:
     """Return the series that holds the extended focus and its levels; (None, []) without one."""
     for series in everything:
         if series.kind == "ome" and series.name.lower() == _EXTENDED_FOCUS:
-            found = _stored_levels(path, series, None, read_metadata(file, series, 1), (0,))
+            found = stored_levels(path, series, None, read_metadata(file, series, 1), (0,))
             if [level.shape for level in found] == [level.shape for level in levels]:
                 return series, found
     return None, []
 
 
-def _image_axes(series: Any) -> list[str]:
-    return [axis if axis in "YXS" else "" for axis in series.get_axes(False)]
-
-
-def _level_order(
-    level: Any, kind: str, metadata: TiffMetadata, order: Sequence[int]
-) -> tuple[int, ...] | None:
-    """Return where a level stores the planes, or None if it does not hold just these planes."""
-    count = len(order)
-    heights = stored_heights(kind, level, count)
-    if heights is None or metadata.heights_um is None:
-        return tuple(order)
-    if sorted(heights) != sorted(metadata.heights_um):
-        return None
-    return tuple(sorted(range(count), key=lambda index: heights[index]))
-
-
-def _stored_level(
-    path: Path, series: Any, index: int, axis: int | None, order: tuple[int, ...]
-) -> _StoredLevel | None:
-    level = series.levels[index]
-    count = 1 if axis is None else level.get_shape(False)[axis]
-    if count != len(order):
-        return None
-    page = level.keyframe
-    _check_colour(path, page)
-    flat = [_page_index(level, axis, plane) for plane in range(count)]
-    offsets = _plain_rows(level, flat)
-    if offsets is None:
-        for place in flat:
-            if level.pages[place] is None:
-                raise SlideError(
-                    f"{path.name} lacks focus layers that it names, as they are missing or in "
-                    "other files; join all into one OME-TIFF."
-                )
-            guard(level.pages[place].keyframe, path)
-    store = series.aszarr(level=index, squeeze=False, fillvalue=255, maxworkers=_DECODER_THREADS)
-    array = zarr.open_array(store, mode="r")
-    return _StoredLevel(
-        path, array, level.get_axes(False), axis, order, page, offsets, series.keyframe.parent
-    )
-
-
-def _plain_rows(level: Any, flat: Sequence[int]) -> tuple[int, ...] | None:
-    """Return where each plane's rows begin if they are neither compressed nor cut into tiles."""
-    page = level.keyframe
-    plain = page.is_contiguous and page.compression == 1 and page.predictor == 1
-    if not plain or page.fillorder != 1 or not level.get_axes(False).endswith("YXS"):
-        return None
-    if level.dataoffset is not None:
-        return tuple(int(level.dataoffset + place * page.size) for place in flat)
-    pages = [level.pages[place] for place in flat]
-    if any(other is None or not other.is_contiguous for other in pages):
-        return None
-    return tuple(int(other.dataoffsets[0]) for other in pages)
-
-
-def _page_index(level: Any, axis: int | None, plane: int) -> int:
-    """Return the position of a plane among the pages of the level, first of all other axes."""
-    shape, axes = level.get_shape(False), level.get_axes(False)
-    position = 0
-    for index, (name, size) in enumerate(zip(axes, shape, strict=True)):
-        if name not in "YXS":
-            position = position * size + (plane if index == axis else 0)
-    return position
-
-
-def _area(page: Any) -> int:
-    return int(page.imagelength) * int(page.imagewidth)
-
-
-def _check_colour(path: Path, page: Any) -> None:
-    """Refuse whatever is not 8-bit RGB, before any of it is decoded."""
-    if page.dtype != np.uint8 or page.bitspersample != 8:
-        raise not_rgb(path.name, f"{page.bitspersample}-bit values")
-    rgb = page.photometric == _RGB or (page.photometric == _YCBCR and page.compression in _JPEG)
-    if not rgb or page.samplesperpixel not in (3, 4) or "S" not in page.axes:
-        kind = getattr(page.photometric, "name", "unknown").lower()
-        raise not_rgb(path.name, f"an image of colour kind {kind}")
+def _size(series: Any) -> tuple[int, bool]:
+    """Return what makes a series the main one: its area, and not to be the fused plane."""
+    page = series.keyframe
+    return int(page.imagelength) * int(page.imagewidth), series.name.lower() != _EXTENDED_FOCUS
 
 
 def _focus_axis(series: Any) -> int | None:
