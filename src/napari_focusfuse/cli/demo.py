@@ -79,12 +79,15 @@ def _make(slide: Slide) -> list[_Result]:
 
 
 def _networks() -> tuple[tuple[str, str, Request], ...]:
-    from napari_focusfuse.model_card import shipped_models
+    """Return the fusions by networks for which a trained model is installed."""
+    from napari_focusfuse.fusion.catalogue import available_methods
 
-    if shipped_models():
-        return NETWORKS
-    warn("no trained model is installed, so only the classical methods are shown.")
-    return ()
+    takes = {len(info.plane_offsets) for info in available_methods() if info.plane_offsets}
+    layers = {"one": 1, "three": 3}
+    found = tuple(entry for entry in NETWORKS if layers[str(entry[2].planes)] in takes)
+    if len(found) < len(NETWORKS):
+        warn("some trained models are not installed; their fusions are left out.")
+    return found
 
 
 def _fuse(slide: Slide, stem: str, title: str, request: Request) -> _Result:

@@ -25,7 +25,7 @@ SlideArgument = Annotated[
 ]
 SlidesArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="SLIDE...", help="Slides, or folders with one image per layer."),
+    typer.Argument(metavar="SLIDE", help="Slides, or folders with one image per layer."),
 ]
 OutOption = Annotated[
     Path,
@@ -39,7 +39,7 @@ PlanesOption = Annotated[
     typer.Option(
         "--planes",
         metavar="0|-1,0,1|all",
-        help="Focus layers, counted from layer 0 [default: 0 and those one step below and above].",
+        help="Focus layers, counted from layer 0 (default: 0 and those a step below and above).",
     ),
 ]
 ZeroOption = Annotated[
@@ -47,12 +47,12 @@ ZeroOption = Annotated[
     typer.Option(
         "--zero",
         metavar="N",
-        help="Which plane is layer 0: index from the lowest [default: the slide's].",
+        help="Which plane is layer 0: index from the lowest (default: the slide's).",
     ),
 ]
 RegionOption = Annotated[
     str | None,
-    typer.Option("--region", metavar="Y,X,H,W", help="In pixels of level 0 [default: all of it]."),
+    typer.Option("--region", metavar="Y,X,H,W", help="In pixels of level 0 (default: all of it)."),
 ]
 LevelOption = Annotated[int, typer.Option("--level", metavar="N", help="Level of the pyramid.")]
 CompressionOption = Annotated[

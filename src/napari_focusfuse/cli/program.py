@@ -46,7 +46,7 @@ def _program(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error [FOCUSFUSE_DEBUG=1].")
+        bool, typer.Option("--debug", help="Show the traceback of an error (or FOCUSFUSE_DEBUG=1).")
     ] = False,
 ) -> None:
     if show_version:
