@@ -134,6 +134,65 @@ def write_ndpi(path: Path, stack: Stack, heights_nm: Sequence[int | None], level
     return path
 
 
+def write_mirax(path: Path, image: Stack, focus_layers: Sequence[str]) -> Path:
+    """Write a MIRAX slide of one tile; every focus layer it names shares that tile."""
+    identity = "0123456789ABCDEF0123456789ABCDEF"
+    folder = path.with_suffix("")
+    folder.mkdir()
+    path.write_bytes(b"")
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG")
+    tile = encoded.getvalue()
+    start = 296
+    (folder / "Data0000.dat").write_bytes(bytes(start) + tile)
+    # Roots, then the table of records, the one list head, and its one page with one entry.
+    table = 5 + len(identity) + 8
+    head = table + 4 * len(focus_layers)
+    index = b"01.02" + identity.encode() + struct.pack("<ii", table, table)
+    index += struct.pack("<i", head) * len(focus_layers) + struct.pack("<ii", 0, head + 8)
+    index += struct.pack("<ii", 1, 0) + struct.pack("<iiii", 0, start, len(tile), 0)
+    (folder / "Index.dat").write_bytes(index)
+    text = MIRAX.format(
+        identity=identity, height=image.shape[0], width=image.shape[1], count=len(focus_layers)
+    )
+    names = "".join(f"HIER_1_VAL_{i} = {name}\r\n" for i, name in enumerate(focus_layers))
+    ini = text.replace("\n", "\r\n").replace("FOCUS\r\n", names)
+    (folder / "Slidedat.ini").write_bytes(b"\xef\xbb\xbf" + ini.encode())
+    return path
+
+
+MIRAX = """[GENERAL]
+SLIDE_ID = {identity}
+IMAGENUMBER_X = 1
+IMAGENUMBER_Y = 1
+OBJECTIVE_MAGNIFICATION = 40
+[HIERARCHICAL]
+INDEXFILE = Index.dat
+HIER_COUNT = 2
+NONHIER_COUNT = 0
+HIER_0_NAME = Slide zoom level
+HIER_0_COUNT = 1
+HIER_0_VAL_0 = ZoomLevel_0
+HIER_0_VAL_0_SECTION = LAYER_0_LEVEL_0_SECTION
+HIER_1_NAME = Microscope focus level
+HIER_1_COUNT = {count}
+FOCUS
+[DATAFILE]
+FILE_COUNT = 1
+FILE_0 = Data0000.dat
+[LAYER_0_LEVEL_0_SECTION]
+IMAGE_CONCAT_FACTOR = 0
+OVERLAP_X = 0
+OVERLAP_Y = 0
+MICROMETER_PER_PIXEL_X = 0.25
+MICROMETER_PER_PIXEL_Y = 0.25
+IMAGE_FILL_COLOR_BGR = 16777215
+DIGITIZER_WIDTH = {width}
+DIGITIZER_HEIGHT = {height}
+IMAGE_FORMAT = PNG
+"""
+
+
 def _add_ndpi_page(
     body: bytearray, link: int, image: Stack, magnification: float, height_nm: int | None
 ) -> int:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -174,13 +176,33 @@ def test_a_quick_look_tells_folders_of_planes(tmp_path, stack):
     assert holds_planes(write_folder(tmp_path / "z", stack))
     assert not holds_planes(write_folder(tmp_path / "one", stack[:1]))
     assert not holds_planes(tmp_path / "missing")
+    assert holds_planes(write_folder(tmp_path / "tiffs", stack, "{}.tif"))
+    (tmp_path / "tiffs" / "1.tif").write_bytes(b"II*\0")
+    assert not holds_planes(tmp_path / "tiffs")
+
+
+def test_a_quick_look_loads_no_library_for_tiffs(tmp_path, stack):
+    write_folder(tmp_path, stack, "{}.tif")
+    code = (
+        "import sys, pathlib; from napari_focusfuse.readers.folder import holds_planes; "
+        f"assert holds_planes(pathlib.Path({str(tmp_path)!r})); "
+        "print(sorted({'tifffile', 'zarr', 'openslide', 'torch'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
 
 
 def test_a_picture_too_large_to_decode_is_refused(tmp_path):
     size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 50_000, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+    data = (
+        struct.pack(">I", 4)
+        + b"IDAT"
+        + bytes(4)
+        + struct.pack(">I", zlib.crc32(b"IDAT" + bytes(4)))
+    )
     for name in "ab":
-        (tmp_path / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header)
+        (tmp_path / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data)
     with pytest.raises(SlideError, match=r"a\.png is too large to be decoded whole; store it as"):
         open_slide(tmp_path)
 

@@ -11,9 +11,9 @@ import pytest
 import tifffile
 
 from napari_focusfuse.readers import open_slide
-from napari_focusfuse.readers.openslide import open_openslide, unseen_focus_layers
+from napari_focusfuse.readers.openslide import open_openslide
 from napari_focusfuse.slide import PlaneError, Region, SlideError
-from slide_files import Stack, write_aperio
+from slide_files import Stack, write_aperio, write_mirax
 
 
 def test_a_scanner_file_of_one_plane(scanner_file, open_files):
@@ -136,15 +136,19 @@ def test_sizes_that_would_end_the_process_are_refused_before(
         door(path)
 
 
-def test_focus_layers_that_openslide_does_not_read_are_told():
-    properties = {
-        "mirax.HIERARCHICAL.HIER_COUNT": "3",
-        "mirax.HIERARCHICAL.HIER_0_NAME": "Slide zoom level",
-        "mirax.HIERARCHICAL.HIER_0_COUNT": "9",
-        "mirax.HIERARCHICAL.HIER_2_NAME": "Microscope focus level",
-        "mirax.HIERARCHICAL.HIER_2_COUNT": "26",
-        "mirax.HIERARCHICAL.HIER_2_VAL_0": "ExtFocusLevel",
-    }
-    assert unseen_focus_layers(properties) == ["25 of 26 focus layers; ExtFocusLevel is shown"]
-    assert unseen_focus_layers(properties | {"mirax.HIERARCHICAL.HIER_2_COUNT": "1"}) == []
-    assert unseen_focus_layers({}) == []
+def test_focus_layers_of_mirax_that_are_not_shown_are_told(tmp_path, stack, open_files):
+    layers = ["ExtFocusLevel", "ZStackLevel_(-1)", "ZStackLevel_(0)", "ZStackLevel_(1)"]
+    path = write_mirax(tmp_path / "s.mrxs", stack[0], layers)
+    with open_slide(path) as slide:
+        assert slide.format == "openslide"
+        assert len(slide.planes) == 1
+        assert slide.not_shown == ["3 of 4 focus layers; ExtFocusLevel is shown"]
+        assert (slide.mpp, slide.objective) == ((0.25, 0.25), 40)
+        assert (slide.read_region(slide.planes[0], 0, 0, 0, 256, 320) == stack[0]).all()
+    assert open_files(tmp_path) == []
+
+
+def test_a_mirax_slide_of_one_layer_hides_nothing(tmp_path, stack):
+    path = write_mirax(tmp_path / "s.mrxs", stack[0], ["ZStackLevel_(0)"])
+    with open_slide(path) as slide:
+        assert slide.not_shown == []

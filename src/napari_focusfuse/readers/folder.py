@@ -16,7 +16,7 @@ from .alpha import over
 from .decoded import DecodedPlanes
 from .faults import damaged, not_rgb, told
 from .resolution import plausible_pixel_size
-from .tiff_header import is_tiff
+from .tiff_header import check_tiff, is_tiff
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,14 +80,20 @@ def holds_planes(path: Path) -> bool:
     Reads two headers and no pixel; never raises on what it finds in the folder.
     """
     try:
-        headers = [_read_header(file) for file in plane_files(path)[:2]]
+        shapes = [_shape(file) for file in plane_files(path)[:2]]
     except OSError:
         return False
-    return (
-        len(headers) == 2
-        and headers[0].height == headers[1].height
-        and (headers[0].width == headers[1].width)
-    )
+    return len(shapes) == 2 and shapes[0] == shapes[1]
+
+
+def _shape(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image without the libraries that could decode it."""
+    with told(path), path.open("rb") as file:
+        if is_tiff(file.read(4)):
+            return check_tiff(path).shape
+        file.seek(0)
+        with _image(path, file) as image:
+            return image.height, image.width
 
 
 def plane_files(path: Path) -> list[Path]:

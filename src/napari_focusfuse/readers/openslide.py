@@ -89,7 +89,7 @@ class OpenSlideSlide(Slide):
             objective=_positive(properties.get("openslide.objective-power")),
             background=_background(properties),
             properties=properties,
-            not_shown=unseen_focus_layers(properties),
+            not_shown=_unseen_focus_layers(properties),
         )
         names = ("x", "y", "width", "height")
         found = [properties.get(f"openslide.bounds-{name}", "") for name in names]
@@ -161,7 +161,7 @@ class OpenSlideSlide(Slide):
             return over(np.asarray(self._handle.associated_images[name]), self.background)
 
 
-def unseen_focus_layers(properties: Mapping[str, str]) -> list[str]:
+def _unseen_focus_layers(properties: Mapping[str, str]) -> list[str]:
     """Return a sentence about the focus layers a MIRAX slide names and OpenSlide does not read.
 
     OpenSlide exposes ``Slidedat.ini`` as properties ``mirax.SECTION.KEY``.

@@ -53,6 +53,8 @@ class TiffHeader:
 
     ndpi: bool
     """Whether it is Hamamatsu's variant of TIFF."""
+    shape: tuple[int, int]
+    """(height, width) of the first image."""
 
 
 def is_tiff(start: bytes) -> bool:
@@ -74,7 +76,7 @@ def check_tiff(path: Path) -> TiffHeader:
             walk.run()
         except (struct.error, OverflowError, ValueError) as error:
             raise damaged(path, "its directory ends early") from error
-        return TiffHeader(walk.layout.high_words)
+        return TiffHeader(walk.layout.high_words, walk.shape)
 
 
 class _Walk:
@@ -83,6 +85,7 @@ class _Walk:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
         self.size = file.seek(0, 2)
+        self.shape = (0, 0)
         start = self._bytes(0, 16)
         order = "<" if start[:2] == b"II" else ">"
         if start[2:4] in (b"+\0", b"\0+"):
@@ -157,7 +160,10 @@ class _Walk:
         return tags, int(following)
 
     def _check_image(self, tags: dict[int, _Tag]) -> None:
-        for side in self._values(tags, _WIDTH, _HEIGHT):
+        sides = tuple(self._values(tags, _HEIGHT, _WIDTH))
+        if self.shape == (0, 0) and len(sides) == 2:
+            self.shape = sides
+        for side in sides:
             if not 0 < side <= MAX_SIDE:
                 raise damaged(
                     self.path, f"it claims an image side of {side} pixels, 1 to {MAX_SIDE} can be"
