@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from .plan import (
     plan_fusion,
 )
 from .planes import Wanted, choose_planes
+from .provenance import fusion_provenance
 
 if TYPE_CHECKING:
     from .neural import BlurDetector
@@ -277,36 +277,3 @@ def _slices(region: Region, y: int, x: int) -> tuple[slice, slice]:
     """Return where a region lies in an array whose first pixel is (y, x)."""
     rows = slice(region.y - y, region.stop_y - y)
     return rows, slice(region.x - x, region.stop_x - x)
-
-
-def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dict[str, Any]:
-    """Return where a picture comes from, as plain JSON; names of files, never of folders."""
-    slide, info, grid, region = plan.slide, plan.info, plan.grid, plan.region
-    return {
-        "software": f"napari-focusfuse {version('napari-focusfuse')}",
-        "method": info.name,
-        "title": info.title,
-        "kind": info.kind,
-        "settings": dict(info.settings),
-        "model_sha256": info.model_hash,
-        "planes": [_plane(slide, plane) for plane in plan.planes],
-        "mask_plane": _plane(slide, plan.centre) if mask else None,
-        "level_downsample": list(slide.levels[plan.level].downsample),
-        "mpp": None if plan.mpp is None else list(plan.mpp),
-        "region": [region.y, region.x, region.height, region.width],
-        "preset": {
-            "name": plan.preset.name,
-            "tile": grid.tile,
-            "margin": grid.margin,
-            "ramp": grid.ramp,
-        },
-        "tiling": plan.tiling,
-        "device": method.device,
-        "source": slide.path.name,
-        "warnings": list(plan.warnings),
-        "use": "research use only",
-    }
-
-
-def _plane(slide: Slide, plane: FocalPlane) -> dict[str, Any]:
-    return {"name": plane.name, "z_um": plane.z_um, "offset": slide.offset(plane)}

@@ -1,0 +1,44 @@
+"""Where a fused picture comes from, as it is shown, saved and read back."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from napari_focusfuse.slide import FocalPlane, Slide
+
+from .method import FusionMethod
+from .plan import FusionPlan
+
+
+def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dict[str, Any]:
+    """Return where a picture comes from, as plain JSON; names of files, never of folders."""
+    slide, info, grid, region = plan.slide, plan.info, plan.grid, plan.region
+    return {
+        "software": f"napari-focusfuse {version('napari-focusfuse')}",
+        "method": info.name,
+        "title": info.title,
+        "kind": info.kind,
+        "settings": dict(method.info.settings),
+        "model_sha256": info.model_hash,
+        "planes": [_plane(slide, plane) for plane in plan.planes],
+        "mask_plane": _plane(slide, plan.centre) if mask else None,
+        "level_downsample": list(slide.levels[plan.level].downsample),
+        "mpp": None if plan.mpp is None else list(plan.mpp),
+        "region": [region.y, region.x, region.height, region.width],
+        "preset": {
+            "name": plan.preset.name,
+            "tile": grid.tile,
+            "margin": grid.margin,
+            "ramp": grid.ramp,
+        },
+        "tiling": plan.tiling,
+        "device": method.device,
+        "source": slide.path.name,
+        "warnings": list(plan.warnings),
+        "use": "research use only",
+    }
+
+
+def _plane(slide: Slide, plane: FocalPlane) -> dict[str, Any]:
+    return {"name": plane.name, "z_um": plane.z_um, "offset": slide.offset(plane)}
