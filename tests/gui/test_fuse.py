@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from napari_focusfuse.slide import FocalPlane, Region, UInt8Image
 from napari_focusfuse.widgets import fusion_job
 from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.widgets._view import add_layer, layer_axes, level_factors, view_window
+from napari_focusfuse.widgets.growing_result import GrowingResult
 
 
 class Gated(Drawn):
@@ -97,7 +99,7 @@ def test_the_sample_is_fused_where_it_is_in_view_and_stays_at_every_z(
     assert status.endswith("time unknown until the first tile")
     fuse(dock)
     assert dock.job.error == ""
-    fused = window.layers[-1]
+    fused = dock.job.fused
     noted = fused.metadata[KEY]
     assert (noted["kind"], noted["complete"]) == ("fused", True)
     assert noted["provenance"]["method"] == "argmax"
@@ -123,7 +125,7 @@ def test_the_view_is_fused_like_the_library_does(
     dock = open_dock()
     argmax(dock)
     fuse(dock)
-    fused = window.layers[-1]
+    fused = dock.job.fused
     y, x, height, width = fused.metadata[KEY]["provenance"]["region"]
     expected = fuse_region(slide, Region(y, x, height, width), method="argmax")
     assert np.array_equal(fused.data[..., :3], expected.image)
@@ -197,28 +199,26 @@ def test_our_job_neither_reads_nor_computes_in_the_windows_thread(
 
 
 def test_a_growing_layer_is_redrawn_at_most_six_times_a_second(
-    window: Any, open_dock: Callable[[], Any], slide: Gated
+    window: Any, open_dock: Callable[[], Any], slide: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     show(window, slide)
     dock = open_dock()
     argmax(dock)
     redraws: list[float] = []
     copies: list[int] = []
-    copy, redraw = dock.job._copy, dock.job._redraw
+    add, redraw = GrowingResult.add, GrowingResult._redraw
 
-    def counted_copy(tile: Any) -> None:
+    def counted_add(self: GrowingResult, tile: Any) -> None:
         copies.append(tile.done)
-        copy(tile)
+        add(self, tile)
 
-    def timed_redraw() -> None:
-        if dock.job._dirty:
+    def timed_redraw(self: GrowingResult) -> None:
+        if self._dirty:
             redraws.append(time.monotonic())
-        redraw()
+        redraw(self)
 
-    dock.job._copy = counted_copy
-    dock.job._redraw = timed_redraw
+    monkeypatch.setattr(GrowingResult, "add", counted_add)
+    monkeypatch.setattr(GrowingResult, "_redraw", timed_redraw)
     fuse(dock)
     assert copies == list(range(1, dock.job.total + 1)), "one tile a callback"
     assert all(later - sooner > 0.16 for sooner, later in pairwise(redraws))
@@ -244,10 +244,10 @@ def test_cancel_shows_at_once_and_keeps_what_is_done(
     assert button.text() == "Fuse view"
     assert len(slide.threads) - before <= 2 * 3, "only the tile in hand is finished"
     assert dock.job.done == 2 < dock.job.total
-    alpha = window.layers[-1].data[..., 3]
+    alpha = dock.job.fused.data[..., 3]
     assert 0 < np.count_nonzero(alpha) < alpha.size
-    assert window.layers[-1].metadata[KEY]["complete"] is False
-    assert window.layers[-1].metadata[KEY]["provenance"]["method"] == "argmax"
+    assert dock.job.fused.metadata[KEY]["complete"] is False
+    assert dock.job.fused.metadata[KEY]["provenance"]["method"] == "argmax"
 
 
 def test_the_x_of_the_dock_ends_the_job_and_a_new_dock_attaches(
@@ -391,7 +391,7 @@ def test_any_rgb_layer_is_fused_with_its_own_scale(
     assert dock.fuse_tab.status.plain.startswith("layers -1, 0, +1 · 0.50 um/px · 1 tile · ")
     fuse(dock)
     assert dock.job.error == ""
-    fused = window.layers[-1]
+    fused = dock.job.fused
     assert fused.data.shape == (300, 200, 4)
     assert fused.metadata[KEY]["mpp"] == pytest.approx((0.5, 0.5))
     assert fused.extent.world == pytest.approx(layer.extent.world[:, 1:])

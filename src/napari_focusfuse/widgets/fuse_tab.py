@@ -203,4 +203,4 @@ class FuseTab(QWidget):
         elif not idle:
             self.result.say(f"{job.done} of {job.total} tiles" if job.done else "loading …")
         else:
-            self.result.say(job.result)
+            self.result.say(job.summary)

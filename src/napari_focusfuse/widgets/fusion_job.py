@@ -8,32 +8,22 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_focusfuse.fusion.catalogue import load_blur_detector, load_method
 from napari_focusfuse.fusion.method import FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
-from napari_focusfuse.fusion.planes import offset_names
-from napari_focusfuse.layer_metadata import (
-    KEY,
-    blurred_fraction,
-    fused_layer,
-    mask_layer,
-    overlay_axes,
-)
-from napari_focusfuse.slide import FocusFuseError, Region
+from napari_focusfuse.layer_metadata import blurred_fraction
+from napari_focusfuse.slide import FocusFuseError
 
-from ._compat import unwrapped
-from ._view import add_layer, layer_axes, level_factors
+from ._compat import image_layers, unwrapped
+from .growing_result import GrowingResult
 from .slide_source import ours
 
 if TYPE_CHECKING:
     from napari_focusfuse.fusion.region import Fusion, TileDone
 
 State = Literal["idle", "running", "cancelling"]
-
-REFRESH_MS = 170
-"""Shortest time between two redraws of the growing layer: at most six a second."""
 
 STOP_SECONDS = 60.0
 """Longest wait for the tile in hand when the window closes."""
@@ -82,27 +72,29 @@ class FusionJob(QObject):
         self.done = self.total = 0
         self.error = ""
         """Why the last fusion failed, in one sentence; empty if it did not."""
-        self.result = ""
+        self.summary = ""
         """What the last fusion gave, in one line."""
-        self.plan: FusionPlan | None = None
-        self.fused: Any = None
-        """The last fused layer, while it is in the viewer."""
-        self.mask: Any = None
-        """Its blur mask, while it is in the viewer."""
         self.want_mask = False
-        self._seconds: dict[str, float] = {}
-        self._worker: Any = None
-        self._slide_layer: Any = None
+        self._plan: FusionPlan | None = None
         self._provenance: dict[str, Any] = {}
+        self._result: GrowingResult | None = None
+        self._slide_layer: Any = None
+        self._worker: Any = None
+        self._seconds: dict[str, float] = {}
         self._last_tile = 0.0
-        self._dirty = False
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MS)
-        self._timer.timeout.connect(self._redraw)
         viewer.layers.events.removed.connect(self._on_layer_removed)
 
     # ------------------------------------------------------------------ what the dock asks
+
+    @property
+    def fused(self) -> Any:
+        """The last fused layer, or None."""
+        return None if self._result is None else self._result.fused
+
+    @property
+    def mask(self) -> Any:
+        """The layer of its blur mask, or None."""
+        return None if self._result is None else self._result.mask
 
     def seconds_per_tile(self, method: str) -> float | None:
         """Return the time of a tile of this method, as measured, or None."""
@@ -112,11 +104,10 @@ class FusionJob(QObject):
         """Start to fuse over a slide's layer; nothing happens while a fusion runs."""
         if self.state != "idle":
             return
-        self.plan, self._slide_layer = plan, unwrapped(layer)
-        self.fused = self.mask = None
-        self.error = self.result = ""
+        self._plan, self._slide_layer = plan, unwrapped(layer)
+        self._result = None
+        self.error = self.summary = ""
         self.done, self.total = 0, len(plan.tiles)
-        self._last_tile = time.perf_counter()
         self.state = "running"
         self._worker = create_worker(
             fuse_in_worker,
@@ -146,16 +137,23 @@ class FusionJob(QObject):
             time.sleep(0.01)
 
     def show_mask(self, shown: bool) -> None:
-        """Show or hide the blur mask of this and later fusions."""
+        """Show or hide the blur masks of this and later fusions."""
         self.want_mask = shown
-        if self.mask is not None:
-            self.mask.visible = shown
+        for layer in self._layers_of_kind("blur mask"):
+            layer.visible = shown
         self.mask_shown.emit(shown)
 
     def blink(self) -> None:
-        """Hide the fused layer, or show it again."""
+        """Hide what is fused, or show it again."""
         if self.fused is not None:
-            self.fused.visible = not self.fused.visible
+            shown = not self.fused.visible
+            for layer in self._layers_of_kind("fused"):
+                layer.visible = shown
+
+    def _layers_of_kind(self, kind: str) -> list[Any]:
+        viewer = self._viewer()
+        layers = [] if viewer is None else image_layers(viewer)
+        return [layer for layer in layers if ours(layer).get("kind") == kind]
 
     # ------------------------------------------------------------------ what the worker tells
 
@@ -168,64 +166,35 @@ class FusionJob(QObject):
 
     def _on_tile(self, tile: TileDone) -> None:
         self._measure(tile)
-        if self.state == "running" and self.fused is None:
-            self._add_layers(tile.mask is not None)
-        if self.fused is None:
-            return
-        self._copy(tile)
-        self._dirty = True
-        if not self._timer.isActive():
-            self._redraw()
+        if self._result is None and self.state == "running":
+            self._result = self._new_result(tile.mask is not None)
+        if self._result is not None:
+            self._result.add(tile)
         self.changed.emit()
 
     def _measure(self, tile: TileDone) -> None:
-        assert self.plan is not None  # a tile comes from a plan
-        now, tiles = time.perf_counter(), max(tile.done - self.done, 1)
-        seconds = (now - self._last_tile) / tiles
-        name, known = self.plan.info.name, self._seconds.get(self.plan.info.name)
+        assert self._plan is not None  # a tile comes from a plan
+        now, name = time.perf_counter(), self._plan.info.name
+        seconds, known = now - self._last_tile, self._seconds.get(name)
         self._seconds[name] = seconds if known is None else 0.7 * known + 0.3 * seconds
         self._last_tile, self.done = now, tile.done
 
-    def _add_layers(self, with_mask: bool) -> None:
-        viewer, plan, slide_layer = self._viewer(), self.plan, self._slide_layer
-        if viewer is None or plan is None or slide_layer not in viewer.layers:
-            return
-        factors = level_factors(slide_layer)[plan.level]
-        origin = plan.region.y, plan.region.x
-        axes = overlay_axes(layer_axes(slide_layer), factors, origin)
-        noted: dict[str, Any] = {"provenance": self._provenance, "mpp": plan.mpp, "complete": False}
-        noted["slide_id"] = ours(slide_layer).get("slide_id")
-        name = f"fused {offset_names(plan.slide, plan.planes)} · {slide_layer.name}"
-        self.fused = add_layer(
-            viewer, fused_layer(plan.region, axes, name=name, **noted), slide_layer
+    def _new_result(self, with_mask: bool) -> GrowingResult | None:
+        viewer, plan = self._viewer(), self._plan
+        if viewer is None or plan is None or self._slide_layer not in viewer.layers:
+            return None
+        return GrowingResult(
+            viewer,
+            self._slide_layer,
+            plan,
+            self._provenance,
+            with_mask=with_mask,
+            on_mask=self._on_mask_added,
         )
-        if with_mask:
-            data = mask_layer(plan.region, axes, name=f"blur mask · {slide_layer.name}", **noted)
-            self.mask = add_layer(viewer, data, slide_layer)
-            self.mask.visible = self.want_mask
-            self.mask.events.visible.connect(self._on_mask_visible)
-
-    def _copy(self, tile: TileDone) -> None:
-        assert self.plan is not None  # a tile comes from a plan
-        place = _slices(tile.region, self.plan.region)
-        self.fused.data[place][..., :3] = tile.image
-        self.fused.data[place][..., 3] = 255
-        if self.mask is not None and tile.mask is not None:
-            self.mask.data[place] = tile.mask
-
-    def _redraw(self) -> None:
-        if not self._dirty:
-            return
-        self._dirty = False
-        for layer in (self.fused, self.mask):
-            if layer is not None:
-                layer.refresh(extent=False, thumbnail=False)
-        self._timer.start()
 
     def _on_returned(self, fusion: Fusion) -> None:
-        for layer in (self.fused, self.mask):
-            if layer is not None:
-                layer.metadata[KEY].update(provenance=fusion.provenance, complete=True)
+        if self._result is not None:
+            self._result.complete(fusion.provenance)
 
     def _on_error(self, error: Exception) -> None:
         # A sentence of ours stands alone; anything else is a defect, and its kind helps to find it.
@@ -235,28 +204,30 @@ class FusionJob(QObject):
     def _on_finished(self) -> None:
         self.state = "idle"
         self._worker = None
-        self._dirty = False
-        for layer in (self.fused, self.mask):
-            if layer is not None:
-                layer.refresh(extent=False)
-        if self.fused is not None and self.mask is not None:
-            create_worker(
-                blurred_fraction,
-                self.fused.data,
-                self.mask.data,
-                _connect={"returned": self._on_blurred, "errored": self._on_error},
-            )
+        if self._result is not None:
+            self._result.finish()
+            pixels = self._result.pixels()
+            if pixels is not None:
+                create_worker(
+                    blurred_fraction,
+                    *pixels,
+                    _connect={"returned": self._on_blurred, "errored": self._on_error},
+                )
         self.changed.emit()
 
     def _on_blurred(self, fraction: float | None) -> None:
-        self.result = (
+        self.summary = (
             "no foreground in the fused region"
             if fraction is None
-            else f"{100 * fraction:.0f} % of the foreground is blurred in the slider's layer"
+            else f"{100 * fraction:.0f} % of the foreground was blurred in the slider's layer"
         )
         self.changed.emit()
 
     # ------------------------------------------------------------------ what the viewer tells
+
+    def _on_mask_added(self, layer: Any) -> None:
+        layer.visible = self.want_mask
+        layer.events.visible.connect(self._on_mask_visible)
 
     def _on_mask_visible(self, event: Any = None) -> None:
         if self.mask is not None:
@@ -265,21 +236,11 @@ class FusionJob(QObject):
 
     def _on_layer_removed(self, event: Any) -> None:
         removed = unwrapped(event.value)
-        if removed is self.mask:
-            self.mask = None
-        elif removed is self.fused:
-            self.fused = None
+        if removed is self.fused or removed is self._slide_layer:
             self.cancel()
-        elif removed is self._slide_layer:
-            self._slide_layer = None
-            self.cancel()
+        if self._result is not None:
+            self._result.forget(removed)
         self.changed.emit()
-
-
-def _slices(part: Region, whole: Region) -> tuple[slice, slice]:
-    """Return where ``part`` lies in an array of ``whole``."""
-    rows = slice(part.y - whole.y, part.stop_y - whole.y)
-    return rows, slice(part.x - whole.x, part.stop_x - whole.x)
 
 
 _JOBS: weakref.WeakKeyDictionary[Any, FusionJob] = weakref.WeakKeyDictionary()
