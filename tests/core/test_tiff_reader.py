@@ -353,6 +353,13 @@ def test_further_images_and_time_points_are_told(tmp_path, stack):
         assert (slide.read_stack(slide.planes, 0, 0, 0, 256, 320) == stack).all()
 
 
+def test_planes_without_a_page_of_their_own_are_told(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="rgb", truncate=True)
+    with open_slide(tmp_path / "s.tif") as slide:
+        assert len(slide.planes) == 1
+        assert slide.not_shown == ["2 images without a page of their own"]
+
+
 def test_a_level_without_all_planes_is_left_out(tmp_path, stack):
     path = tmp_path / "s.tif"
     with tifffile.TiffWriter(path) as writer:

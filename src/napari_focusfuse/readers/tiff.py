@@ -26,7 +26,7 @@ from .faults import damaged, told
 from .segments import guard
 from .tiff_header import check_tiff
 from .tiff_level import StoredLevel, check_colour, stored_levels
-from .tiff_metadata import TiffMetadata, check_ome, read_metadata
+from .tiff_metadata import TiffMetadata, check_ome, read_metadata, unpaged_images
 
 _PICTURES = ("label", "macro", "thumbnail")
 _EXTENDED_FOCUS = "extended focus"
@@ -198,6 +198,9 @@ def _planes(metadata: TiffMetadata, order: Sequence[int]) -> list[FocalPlane]:
 
 def _not_shown(series: Any, axis: int | None, others: Sequence[Any]) -> list[str]:
     unseen = []
+    unpaged = unpaged_images(series.keyframe)
+    if axis is None and len(series.pages) == 1 and unpaged:
+        unseen.append(f"{unpaged} images without a page of their own")
     for index, (name, size) in enumerate(
         zip(series.get_axes(False), series.get_shape(False), strict=True)
     ):

@@ -15,7 +15,7 @@ from .faults import damaged, not_rgb
 from .segments import guard
 from .tiff_metadata import TiffMetadata, stored_heights
 
-_RGB, _YCBCR = 2, 6
+_GREY, _RGB, _YCBCR = (0, 1), 2, 6
 _JPEG = (6, 7, 33007, 34892)
 _DECODER_THREADS = 4
 _LARGE_SEGMENT = 1 << 20
@@ -198,5 +198,6 @@ def check_colour(path: Path, page: Any) -> None:
         raise not_rgb(path.name, f"{page.bitspersample}-bit values")
     rgb = page.photometric == _RGB or (page.photometric == _YCBCR and page.compression in _JPEG)
     if not rgb or page.samplesperpixel not in (3, 4) or "S" not in page.axes:
+        grey = page.photometric in _GREY
         kind = getattr(page.photometric, "name", "unknown").lower()
-        raise not_rgb(path.name, f"an image of colour kind {kind}")
+        raise not_rgb(path.name, "a grey image" if grey else f"a {kind} image")

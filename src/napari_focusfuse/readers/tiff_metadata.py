@@ -36,6 +36,18 @@ def check_ome(path: Path, file: Any) -> None:
             raise damaged(path, f"it claims {claimed} images")
 
 
+def unpaged_images(page: Any) -> int:
+    """Return how many images a comment of tifffile's names beyond the page it stands in.
+
+    Only tifffile's own comment says so, and it is not checked against the file; such images follow
+    the first without a page of their own.
+    """
+    text = str(page.tags.valueof(_DESCRIPTION) or "")
+    found = re.match(r'\{"shape": \[([\d, ]+)\]', text)
+    claimed = math.prod(int(side) for side in found[1].split(",") if side.strip()) if found else 0
+    return max(0, claimed // max(1, int(page.size)) - 1)
+
+
 def read_metadata(file: Any, series: Any, planes: int) -> TiffMetadata:
     """Return what a TIFF says about ``series``, which stores ``planes`` planes.
 
