@@ -20,7 +20,7 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_MODEL_BYTES = 1 << 30
 CARD_KEY = "focusfuse"
 
-_PICKLE_SUFFIXES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin"}
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -179,7 +179,7 @@ def unreadable(path: Path, error: OSError) -> ModelError:
 
 
 def _not_safetensors(path: Path, start: bytes) -> ModelError:
-    if start.startswith(_PICKLE_STARTS) or path.suffix.lower() in _PICKLE_SUFFIXES:
+    if start.startswith(_PICKLE_STARTS) or path.suffix.lower() in PICKLE_SUFFIXES:
         return ModelError(
             f"{path.name} is a pickled model, which can run code when it is opened, so it was not "
             "opened; ask its maker for a .safetensors file."

@@ -39,10 +39,10 @@ def open_window(files: Sequence[Path], log: Path) -> None:
         say(f"The window was not opened: {reason}.")
         return
     # -P: a file of the current folder must not take the place of a module.
-    command = [sys.executable, "-P", "-m", "napari", *(str(file) for file in files)]
+    command = [sys.executable, "-P", "-m", "napari", "--plugin", "napari-focusfuse"]
     with log.open("w", encoding="utf-8") as output:
         subprocess.Popen(
-            command,
+            [*command, *(str(file) for file in files)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

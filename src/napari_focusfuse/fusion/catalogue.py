@@ -6,7 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_focusfuse.model_card import ModelCard, ModelError, read_card, shipped_models
+from napari_focusfuse.model_card import (
+    PICKLE_SUFFIXES,
+    ModelCard,
+    ModelError,
+    read_card,
+    shipped_models,
+)
 from napari_focusfuse.slide import PlaneError
 
 from .method import FusionMethod, MethodInfo, UnknownMethodError
@@ -62,7 +68,7 @@ def method_info(name: str, planes: int | None = None) -> MethodInfo:
     ModelError
         If the model file cannot be used.
     """
-    if name.endswith(".safetensors"):
+    if name.endswith((".safetensors", *PICKLE_SUFFIXES)):  # those are refused with the reason
         return model_info(Path(name), read_card(name))
     methods = available_methods()
     family = {}
