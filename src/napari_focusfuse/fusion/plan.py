@@ -134,7 +134,7 @@ def plan_fusion(
         scale_warning(info, level_mpp(slide, level)),
         None if inside == region else "the region was cut off at the slide's edge",
     ]
-    grid = _grid(info, preset)
+    grid = tile_grid(info, preset)
     if centre is None:
         whole = tuple(planes) == slide.planes
         centre = slide.planes[slide.zero] if whole else planes[len(planes) // 2]
@@ -168,7 +168,7 @@ def _inside(slide: Slide, level: int, region: Region) -> Region:
     return inside
 
 
-def _grid(info: MethodInfo, preset: Preset) -> TileGrid:
+def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
     """Lay out the tiles; the blur detector counts whether or not a mask is wanted.
 
     Else asking for the mask would move the grid, and with it the last bit of the picture.
