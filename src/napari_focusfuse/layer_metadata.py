@@ -261,6 +261,15 @@ def difference_layer(
     return data, keywords, "image"
 
 
+def on_white(image: UInt8Image) -> UInt8Image:
+    """Return a (Y, X, 4) image without its alpha, over white; others as they are."""
+    if image.ndim < 3 or image.shape[-1] != 4:
+        return image
+    colour = image[..., :3].copy()
+    colour[image[..., 3] == 0] = 255
+    return colour
+
+
 def blurred_fraction(rgba: UInt8Image, mask: UInt8Image) -> float | None:
     """Return which part of the foreground that is done is blurred; None where there is none.
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .layer_metadata import KEY, pixel_size_um
-from .slide import UInt8Image
+from .layer_metadata import KEY, on_white, pixel_size_um
 
 
 def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -49,12 +48,3 @@ def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
         overwrite=True,
     )
     return [path]
-
-
-def on_white(image: UInt8Image) -> UInt8Image:
-    """Return a (Y, X, 4) image without its alpha, over white; others as they are."""
-    if image.ndim < 3 or image.shape[-1] != 4:
-        return image
-    colour = image[..., :3].copy()
-    colour[image[..., 3] == 0] = 255
-    return colour

@@ -19,6 +19,7 @@ from napari_focusfuse.widgets.fuse_request import (
     is_large,
     method_choices,
     preferred_method,
+    progress,
     resolve,
     size_question,
 )
@@ -75,7 +76,8 @@ def test_the_end_of_the_stack_and_an_empty_view_are_refused() -> None:
 def test_the_line_before_the_click() -> None:
     plan = resolve(request())
     count = f"{len(plan.tiles)} tiles"
-    assert describe(plan, 0.5) == f"layers -1, 0, +1 · 0.25 um/px · {count} · about 2 s"
+    each = 4 / len(plan.tiles)
+    assert describe(plan, each) == f"layers -1, 0, +1 · 0.25 um/px · {count} · about 4 s"
     assert describe(plan, None).endswith(f"{count} · time unknown until the first tile")
     small = resolve(request(Drawn(mpp=None), wanted="one", box=(0.0, 0.0, 9.0, 9.0)))
     assert describe(small, 0.1) == "layer 0 · pixel size unknown · 1 tile · about 1 s"
@@ -92,6 +94,16 @@ def test_large_jobs_are_those_of_many_tiles_or_much_time() -> None:
     assert is_large(wide, None)
     assert size_question(wide, 0.5).startswith("The view covers 81 megapixels, ")
     assert "min. Fuse all of it?" in size_question(wide, 1.0)
+
+
+def test_more_than_memory_holds_is_refused() -> None:
+    with pytest.raises(RegionError, match=r"covers 400 megapixels.*zoom in"):
+        resolve(request(Drawn(20_000, 20_000, 3), box=(0.0, 0.0, 20_000.0, 20_000.0)))
+
+
+def test_the_line_while_it_runs() -> None:
+    assert progress(0, 12, 0.5) == "loading …"
+    assert progress(2, 12, 0.5) == "2 of 12 tiles · about 5 s left"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from event_loop import settle, wait_until
 from napari_focusfuse import open_slide
@@ -40,6 +41,21 @@ def test_file_save_writes_scale_and_provenance(
             assert slide.levels[0].shape == fused.data.shape[:2]
             pixels = slide.read_region(slide.planes[0], 0, 0, 0, *slide.levels[0].shape)
         assert np.abs(pixels.astype(int) - fused.data[..., :3]).mean() < 4
+
+
+def test_the_dock_saves_in_a_worker_and_says_what_went_wrong(
+    window: Any, fused: Any, open_dock: Callable[[], Any], tmp_path: Path
+) -> None:
+    dock = open_dock()
+    fused.data[:10, :10, 3] = 0
+    dock.job.save(str(tmp_path / "half.png"))
+    wait_until(lambda: dock.fuse_tab.result.plain == "saved half.png")
+    with Image.open(tmp_path / "half.png") as picture:
+        pixels = np.asarray(picture)
+    assert (pixels[:10, :10] == 255).all()
+    assert np.array_equal(pixels[10:], fused.data[10:, :, :3])
+    dock.job.save(str(tmp_path / "missing" / "a.ome.tif"))
+    wait_until(lambda: "missing" in dock.fuse_tab.result.plain)
 
 
 def test_a_stack_is_no_flat_image(window: Any, tmp_path: Path) -> None:

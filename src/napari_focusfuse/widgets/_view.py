@@ -66,20 +66,18 @@ def layer_axes(layer: Any) -> Axes:
     )
 
 
-def add_layer(viewer: Any, data: LayerData, beside: Any = None) -> Any:
-    """Add a layer on top and keep the selection, so that the z keys keep working.
+def add_layer(viewer: Any, data: LayerData, beside: Any) -> Any:
+    """Add a 2D layer on top of another, which is selected so that the z keys keep working.
 
     Parameters
     ----------
     beside
-        A layer whose rotation, shear and affine transform the new 2D layer takes over.
+        A layer whose rotation, shear and affine transform the new layer takes over.
     """
     array, keywords, _ = data
-    selected = viewer.layers.selection.active
     layer = unwrapped(viewer.add_image(array, **keywords))
-    if beside is not None:
-        layer.affine = _beyond_scale(beside)
-    viewer.layers.selection.active = unwrapped(selected)
+    layer.affine = _beyond_scale(beside)
+    viewer.layers.selection.active = beside
     return layer
 
 

@@ -11,7 +11,7 @@ from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
 from napari_focusfuse.fusion.planes import choose_planes, offset_names
 from napari_focusfuse.layer_metadata import ViewWindow
-from napari_focusfuse.slide import RegionError, Slide
+from napari_focusfuse.slide import MAX_REGION_PIXELS, RegionError, Slide
 
 PlaneChoice = Literal["one", "three", "all"]
 
@@ -94,6 +94,11 @@ def resolve(request: FuseRequest) -> FusionPlan:
     region = request.window.at(request.factors[level], slide.levels[level].shape)
     if not region.height or not region.width:
         raise RegionError(f"{slide.path.name} is not in view; move it into view.")
+    if region.height * region.width > MAX_REGION_PIXELS:
+        raise RegionError(
+            f"The view covers {region.height * region.width / 1e6:,.0f} megapixels, and at most "
+            f"{MAX_REGION_PIXELS / 1e6:.0f} can be fused at once; zoom in."
+        )
     return plan_fusion(slide, info, planes, level, region, centre=centre)
 
 
@@ -114,6 +119,14 @@ def describe(plan: FusionPlan, seconds_per_tile: float | None) -> str:
     else:
         parts.append(f"about {duration(seconds_per_tile * len(plan.tiles))}")
     return " · ".join(parts)
+
+
+def progress(done: int, total: int, seconds_per_tile: float | None) -> str:
+    """Return one line on a fusion that is running."""
+    if not done or seconds_per_tile is None:
+        return "loading …"
+    left = seconds_per_tile * (total - done)
+    return f"{done} of {total} tiles · about {duration(left)} left"
 
 
 def is_large(plan: FusionPlan, seconds_per_tile: float | None) -> bool:
@@ -145,8 +158,3 @@ def duration(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h"
-
-
-def layer_title(plan: FusionPlan, slide_name: str) -> str:
-    """Return the name of the fused layer."""
-    return f"fused {offset_names(plan.slide, plan.planes)} · {plan.info.title} · {slide_name}"

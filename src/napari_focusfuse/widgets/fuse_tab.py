@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
+    QFileDialog,
     QHBoxLayout,
     QLabel,
     QMessageBox,
@@ -22,10 +24,12 @@ from napari_focusfuse.slide import FocusFuseError
 
 from ._compat import camera
 from ._view import level_factors, view_window
-from .fuse_request import FuseRequest, describe, is_large, resolve, size_question
+from .fuse_request import FuseRequest, describe, is_large, progress, resolve, size_question
 from .fusion_job import FusionJob
 from .header import Header
 from .message import Message
+
+FILES = "OME-TIFF (*.ome.tif *.ome.tiff);;PNG (*.png)"
 
 VIEW_MS = 120
 """Rest of the camera after which the status line is computed anew."""
@@ -60,6 +64,7 @@ class FuseTab(QWidget):
         self.button.clicked.connect(self.fuse_or_cancel)
         self.mask_box.toggled.connect(job.show_mask)
         self.blink_button.clicked.connect(job.blink)
+        self.save_button.clicked.connect(self._ask_where_to_save)
         self._shown_state = job.state
         self.update_plan()
 
@@ -85,13 +90,16 @@ class FuseTab(QWidget):
         swatch.setFixedSize(12, 12)
         red, green, blue = (round(255 * channel) for channel in MASK_COLOUR)
         swatch.setStyleSheet(f"background: rgb({red}, {green}, {blue}); border-radius: 2px;")
-        self.blink_button = QPushButton("Original / fused")
-        self.blink_button.setToolTip("Hide the fused layer, or show it again (Shift-B)")
+        self.blink_button = QPushButton("Blink")
+        self.blink_button.setToolTip("Hide what is fused, or show it again (Shift-B)")
+        self.save_button = QPushButton("Save …")
+        self.save_button.setToolTip("Save the last fused layer as OME-TIFF or PNG")
         looks = QHBoxLayout()
         looks.addWidget(self.mask_box)
         looks.addWidget(swatch)
         looks.addStretch()
         looks.addWidget(self.blink_button)
+        looks.addWidget(self.save_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 8, 0, 0)
         layout.setSpacing(8)
@@ -178,6 +186,13 @@ class FuseTab(QWidget):
         box.finished.connect(answered)
         box.open()
 
+    # ------------------------------------------------------------------ saving
+
+    def _ask_where_to_save(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "Save fused layer", "fused.ome.tif", FILES)
+        if name:
+            self._job.save(name if Path(name).suffix else f"{name}.ome.tif")
+
     # ------------------------------------------------------------------ while it runs, and after
 
     def _on_job_changed(self) -> None:
@@ -198,9 +213,10 @@ class FuseTab(QWidget):
         self.progress.setMaximum(max(job.total, 1))
         self.progress.setValue(job.done)
         self.blink_button.setEnabled(job.fused is not None)
+        self.save_button.setEnabled(idle and job.fused is not None)
         if job.error:
             self.result.warn(job.error)
         elif not idle:
-            self.result.say(f"{job.done} of {job.total} tiles" if job.done else "loading …")
+            self.result.say(progress(job.done, job.total, job.tile_seconds))
         else:
             self.result.say(job.summary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari.qt.threading import create_worker
@@ -13,8 +14,9 @@ from qtpy.QtCore import QObject, Signal
 from napari_focusfuse.fusion.catalogue import load_blur_detector, load_method
 from napari_focusfuse.fusion.method import FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
-from napari_focusfuse.layer_metadata import blurred_fraction
-from napari_focusfuse.slide import FocusFuseError
+from napari_focusfuse.layer_metadata import blurred_fraction, on_white
+from napari_focusfuse.slide import FocusFuseError, UInt8Image
+from napari_focusfuse.writer import write_image
 
 from ._compat import image_layers, unwrapped
 from .growing_result import GrowingResult
@@ -50,6 +52,17 @@ def fuse_in_worker(
     except RuntimeError as error:
         # The worker class takes a bare RuntimeError for its own death and would say nothing.
         raise FusionError(f"Fusing failed: {error}") from error
+
+
+def save_in_worker(
+    path: str,
+    rgba: UInt8Image,
+    mpp: tuple[float, float] | None,
+    provenance: dict[str, Any],
+) -> str:
+    """Write a fused layer and return its path; encoding takes too long for the window's thread."""
+    write_image(path, on_white(rgba), mpp=mpp, provenance=provenance, overwrite=True)
+    return path
 
 
 class FusionJob(QObject):
@@ -99,6 +112,11 @@ class FusionJob(QObject):
     def seconds_per_tile(self, method: str) -> float | None:
         """Return the time of a tile of this method, as measured, or None."""
         return self._seconds.get(method)
+
+    @property
+    def tile_seconds(self) -> float | None:
+        """Time of a tile of the fusion that is running, as measured, or None."""
+        return None if self._plan is None else self.seconds_per_tile(self._plan.info.name)
 
     def start(self, plan: FusionPlan, layer: Any) -> None:
         """Start to fuse over a slide's layer; nothing happens while a fusion runs."""
@@ -150,6 +168,21 @@ class FusionJob(QObject):
             for layer in self._layers_of_kind("fused"):
                 layer.visible = shown
 
+    def save(self, path: str) -> None:
+        """Write the last fused layer in a worker; an existing file is replaced."""
+        if self.fused is None:
+            return
+        noted = ours(self.fused)
+        self.error = ""
+        create_worker(
+            save_in_worker,
+            path,
+            self.fused.data,
+            noted["mpp"],
+            noted["provenance"],
+            _connect={"returned": self._on_saved, "errored": self._on_save_error},
+        )
+
     def _layers_of_kind(self, kind: str) -> list[Any]:
         viewer = self._viewer()
         layers = [] if viewer is None else image_layers(viewer)
@@ -199,7 +232,7 @@ class FusionJob(QObject):
     def _on_error(self, error: Exception) -> None:
         # A sentence of ours stands alone; anything else is a defect, and its kind helps to find it.
         known = isinstance(error, FocusFuseError)
-        self.error = str(error) if known else f"Fusing failed: {type(error).__name__}: {error}"
+        self.error = str(error) if known else f"{type(error).__name__}: {error}"
 
     def _on_finished(self) -> None:
         self.state = "idle"
@@ -221,6 +254,14 @@ class FusionJob(QObject):
             if fraction is None
             else f"{100 * fraction:.0f} % of the foreground was blurred in the slider's layer"
         )
+        self.changed.emit()
+
+    def _on_saved(self, path: str) -> None:
+        self.summary = f"saved {Path(path).name}"
+        self.changed.emit()
+
+    def _on_save_error(self, error: Exception) -> None:
+        self._on_error(error)
         self.changed.emit()
 
     # ------------------------------------------------------------------ what the viewer tells

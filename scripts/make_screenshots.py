@@ -1,0 +1,108 @@
+"""Take the pictures of the documentation: the real window on the samples.
+
+Usage: python scripts/make_screenshots.py [--out docs/images] [--method NAME]
+
+Needs a display; under Linux without one: ``xvfb-run -s "-screen 0 1600x1000x24" python ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtWidgets import QApplication
+
+from napari_focusfuse.widgets._compat import camera
+
+SIZE = 1440, 860
+TIMEOUT = 600
+
+
+def work_until(condition: Callable[[], bool]) -> None:
+    """Let the window work until something holds."""
+    until = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > until:
+            raise SystemExit("A step of the screenshots did not end; run it on an idle machine.")
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def work(seconds: float) -> None:
+    """Let the window work for a while."""
+    end = time.monotonic() + seconds
+    work_until(lambda: time.monotonic() > end)
+
+
+def opened(sample: str, method: str | None) -> tuple[napari.Viewer, Any]:
+    """Return a window with a sample and the dock, once the device is known."""
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.window.resize(*SIZE)
+    viewer.open_sample("napari-focusfuse", sample)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-focusfuse", "FocusFuse")
+    if method is not None:
+        dock.header.choose_method(method)
+    work_until(lambda: dock.header.device_line.plain != "looking …")
+    work(0.5)
+    viewer.reset_view()
+    work(0.5)
+    return viewer, dock
+
+
+def fuse(dock: Any) -> None:
+    """Fuse what is in view and wait for all of it."""
+    dock.fuse_tab.fuse_or_cancel()
+    work_until(lambda: dock.job.state == "idle")
+    if dock.job.mask is not None:
+        work_until(lambda: bool(dock.job.summary))
+    if dock.job.error:
+        raise SystemExit(dock.job.error)
+    work(0.5)
+
+
+def save(viewer: napari.Viewer, path: Path) -> None:
+    """Take the picture of the whole window."""
+    work(0.5)
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--method", help="default: what the dock offers first")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    viewer, dock = opened("algae", options.method)
+    camera(viewer).zoom *= 2.2
+    work(0.5)
+    dock.fuse_tab.fuse_or_cancel()
+    work_until(lambda: dock.job.done >= max(dock.job.total // 2, 1) or dock.job.state == "idle")
+    save(viewer, options.out / "fusing.png")
+    work_until(lambda: dock.job.state == "idle")
+    save(viewer, options.out / "fused.png")
+    viewer.close()
+
+    viewer, dock = opened("synthetic_smear", options.method)
+    camera(viewer).zoom *= 1.6
+    work(0.5)
+    fuse(dock)
+    dock.fuse_tab.mask_box.setChecked(True)
+    save(viewer, options.out / "mask.png")
+    dock.fuse_tab.mask_box.setChecked(False)
+    dock.choose_tab("Compare")
+    dock.compare_tab.compare()
+    work_until(lambda: dock.compare_tab.worker is None)
+    save(viewer, options.out / "compare.png")
+    dock.compare_tab.show_difference()
+    save(viewer, options.out / "difference.png")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
