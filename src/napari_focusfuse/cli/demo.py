@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 SAMPLE = Path(__file__).parents[1] / "samples" / "algae.ome.tif"
 
 NETWORKS = (
-    ("one-layer", "one layer, restored", Request(method="swift", planes="one")),
     ("three-layers", "three layers, restored", Request(method="swift", planes="three")),
+    ("one-layer", "one layer, restored", Request(method="swift", planes="one")),
 )
 SELECTIONS = (
     ("three-layers-pyramid", "three layers, pyramid", Request(method="pyramid", planes="three")),
@@ -61,7 +61,8 @@ def demo(
     _print_scores(results, everything)
     pyramids = _write(out, [*results, everything])
     if not no_window:
-        open_window([SAMPLE, *pyramids], log=out / "napari.log")
+        # The last one opened lies on top, the slide below all.
+        open_window([SAMPLE, *reversed(pyramids)], log=out / "napari.log")
 
 
 def _make(slide: Slide) -> list[_Result]:
