@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -69,14 +69,24 @@ class DataSet:
 
 
 def data_set(name: str = "cric") -> DataSet:
-    """Return a data set this project knows, by its short name."""
-    source = files("napari_focusfuse") / "data_sets" / f"{name}.toml"
-    if not source.is_file():
-        raise DataError(f"There is no data set called {name}; 'cric' is one.")
-    table = tomllib.loads(source.read_text(encoding="utf-8"))
-    parts = ("train", "validation", "calibration", "test")
-    keys = ("name", "doi", "licence", "citation", "mpp")
-    return DataSet(**{k: table[k] for k in keys}, images={p: table[p] for p in parts})
+    """Return a data set: one this project knows by its short name, or that of a ``.toml`` file.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set, or its description is incomplete.
+    """
+    known = files("napari_focusfuse") / "data_sets" / f"{name}.toml"
+    source = Path(name) if name.endswith(".toml") else known
+    try:
+        table = tomllib.loads(source.read_text(encoding="utf-8"))
+        keys = ("name", "doi", "licence", "citation", "mpp")
+        images = {part: table[part] for part in get_args(Part)}
+        return DataSet(**{key: table[key] for key in keys}, images=images)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"There is no data set {name!r}; 'cric' is one.") from error
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise DataError(f"The data set {name!r} is not described in full: {error}.") from error
 
 
 def _read_image(path: Path, digest: str) -> UInt8Image:

@@ -25,6 +25,14 @@ class SmallBlurConfig:
     blocks: int = 4
     """Residual blocks at quarter resolution."""
 
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Spacing of each block's convolutions; the later half looks further at no cost.
+
+        Heights of a smear vary slowly, so what lies around an empty spot tells about it.
+        """
+        return tuple(1 + max(0, i + 1 - self.blocks // 2) for i in range(self.blocks))
+
 
 class SmallBlurModel(nn.Module):
     """Segment the blurred regions of one plane, at a twentieth of the paper's blur model's cost.
@@ -39,14 +47,16 @@ class SmallBlurModel(nn.Module):
         self.config = config
         # RGB and the log focus measure, 16 pixels of each side by side.
         self.head = nn.Conv2d(64, config.width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
+        self.body = nn.Sequential(
+            *(ResidualBlock(config.width, dilation) for dilation in config.dilations)
+        )
         self.tail = nn.Conv2d(config.width, 2, 1)
 
     @property
     def reach(self) -> int:
         """Upper bound in pixels of how far an output pixel looks to each side."""
         # The Laplacian: 1; bilinear upsampling mixes neighbouring coarse pixels: 4; alignment: 3.
-        return 4 * (1 + 2 * self.config.blocks) + 1 + 4 + 3
+        return 4 * (1 + 2 * sum(self.config.dilations)) + 1 + 4 + 3
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify a batch.

@@ -34,10 +34,10 @@ class SwiftConfig:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions whose result is added to their input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features with the block's correction added, same shape."""
