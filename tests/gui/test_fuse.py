@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from drawn_slide import Drawn, drawn
@@ -375,6 +377,43 @@ def test_what_cannot_be_fused_is_said_in_one_sentence(
     assert dock.fuse_tab.status.plain.startswith("grey is a grey image")
 
 
+def test_deep_colour_and_a_3d_view_are_refused_in_one_sentence(
+    window: Any, open_dock: Callable[[], Any], slide: Gated
+) -> None:
+    show(window, slide)
+    dock = open_dock()
+    window.dims.ndisplay = 3
+    settle()
+    assert "switch the viewer back to 2D" in dock.fuse_tab.status.plain
+    window.dims.ndisplay = 2
+    deep = window.add_image(np.zeros((3, 40, 40, 3), np.uint16), rgb=True, units=("um",) * 3)
+    dock.header.layer_choice.choose(deep)
+    settle()
+    assert "8-bit RGB" in dock.fuse_tab.status.plain
+
+
+def test_a_slides_file_is_closed_with_its_last_layer(
+    window: Any, open_dock: Callable[[], Any]
+) -> None:
+    def held() -> bool:
+        return any("algae" in file.path for file in psutil.Process().open_files())
+
+    window.open_sample("napari-focusfuse", "algae")
+    dock = open_dock()
+    argmax(dock)
+    camera(window).zoom = 3
+    settle()
+    dock.fuse_tab.button.click()
+    wait_until(lambda: dock.job.done > 0)
+    dock.fuse_tab.button.click()
+    wait_until(lambda: dock.job.state == "idle")
+    assert held()
+    window.layers.clear()
+    settle()
+    gc.collect()
+    assert not held()
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_any_rgb_layer_is_fused_with_its_own_scale(
     window: Any, open_dock: Callable[[], Any], lazy: bool
@@ -386,7 +425,7 @@ def test_any_rgb_layer_is_fused_with_its_own_scale(
         data, rgb=True, scale=(2e-3, 5e-4, 5e-4), units=("mm",) * 3, name="another's"
     )
     dock = open_dock()
-    camera(window).zoom *= 0.8
+    camera(window).zoom *= 0.5
     argmax(dock)
     assert dock.fuse_tab.status.plain.startswith("layers -1, 0, +1 · 0.50 um/px · 1 tile · ")
     fuse(dock)

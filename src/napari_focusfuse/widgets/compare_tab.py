@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import create_worker
 
 from napari_focusfuse.layer_metadata import Axes, difference_layer
 from napari_focusfuse.slide import FocusFuseError
@@ -51,7 +53,7 @@ class CompareTab(QWidget):
         self._file: Path | None = None
         self._by_hand = False
         self._compared: Compared | None = None
-        self._image_layer: Any = None
+        self._image_layer: Callable[[], Any] = lambda: None
         self.worker: Any = None
         """The comparison that is running, or None."""
         self.image_choice = LayerChoice(viewer, _is_picture)
@@ -78,7 +80,7 @@ class CompareTab(QWidget):
         self.status = Message("comparison")
         self.table = _table()
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 8, 0, 0)
+        layout.setContentsMargins(6, 8, 6, 6)
         layout.setSpacing(8)
         layout.addLayout(form)
         layout.addWidget(self.button)
@@ -192,7 +194,7 @@ class CompareTab(QWidget):
         if request is None:
             self.status.say("Choose an image and a reference: two RGB layers, or a file.")
             return
-        self._image_layer = self.image_choice.layer
+        self._image_layer = weakref.ref(self.image_choice.layer)
         self.status.say("comparing …")
         self.button.setEnabled(False)
         self.worker = create_worker(
@@ -229,10 +231,13 @@ class CompareTab(QWidget):
 
     def show_difference(self) -> None:
         """Add the signed difference as a layer."""
+        beside = self._image_layer()
         if self._compared is None:
             return
+        if beside is None or beside not in self._viewer.layers:
+            self.status.warn("The image was removed from the viewer; compare again.")
+            return
         result, (scale, translate) = self._compared.comparison, self._compared.axes
-        beside = self._image_layer
         axes = layer_axes(beside).image()
         placed = Axes(scale, translate, axes.units, axes.labels)
         name = f"{result.image} − {result.reference}"

@@ -101,7 +101,7 @@ class FuseTab(QWidget):
         looks.addWidget(self.blink_button)
         looks.addWidget(self.save_button)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 8, 0, 0)
+        layout.setContentsMargins(6, 8, 6, 6)
         layout.setSpacing(8)
         for widget in (self.status, self.button, self.progress):
             layout.addWidget(widget)

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker
 
 from napari_focusfuse.fusion.catalogue import load_blur_detector, load_method
 from napari_focusfuse.fusion.method import FusionError
@@ -236,7 +236,7 @@ class FusionJob(QObject):
 
     def _on_finished(self) -> None:
         self.state = "idle"
-        self._worker = None
+        self._worker = self._plan = None
         if self._result is not None:
             self._result.finish()
             pixels = self._result.pixels()
@@ -279,6 +279,8 @@ class FusionJob(QObject):
         removed = unwrapped(event.value)
         if removed is self.fused or removed is self._slide_layer:
             self.cancel()
+        if removed is self._slide_layer:
+            self._slide_layer = None
         if self._result is not None:
             self._result.forget(removed)
         self.changed.emit()

@@ -56,7 +56,7 @@ class GrowingResult(QObject):
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
-        self._slide_layer, self._plan = slide_layer, plan
+        self._slide_layer, self._region = slide_layer, plan.region
         self._on_mask = on_mask
         fused, mask = _layer_data(slide_layer, plan, provenance)
         self._rgba, self._blurred = fused[0], mask[0] if with_mask else None
@@ -75,14 +75,16 @@ class GrowingResult(QObject):
 
     def _add_mask(self, data: LayerData) -> None:
         viewer = self._viewer()
-        if viewer is not None and self.fused in viewer.layers:
+        if viewer is None or self._slide_layer is None:
+            return
+        if self.fused in viewer.layers:
             self.mask = add_layer(viewer, data, self._slide_layer)
             self.mask.metadata[KEY].update(_progress(self.fused))
             self._on_mask(self.mask)
 
     def add(self, tile: TileDone) -> None:
         """Copy one tile, and redraw unless that was done a moment ago."""
-        place = _slices(tile.region, self._plan.region)
+        place = _slices(tile.region, self._region)
         self._rgba[place][..., :3] = tile.image
         self._rgba[place][..., 3] = 255
         if self._blurred is not None and tile.mask is not None:
@@ -107,7 +109,9 @@ class GrowingResult(QObject):
         return None if self._blurred is None else (self._rgba, self._blurred)
 
     def forget(self, layer: Any) -> None:
-        """Let go of a layer that was removed from the viewer."""
+        """Let go of a layer that was removed from the viewer, so that its slide can be closed."""
+        if layer is self._slide_layer:
+            self._slide_layer = None
         if layer is self.fused:
             self.fused = None
         if layer is self.mask:

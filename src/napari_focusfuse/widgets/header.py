@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from superqt.utils import create_worker
 
 from napari_focusfuse.fusion.device import DeviceChoice, find_device
 from napari_focusfuse.slide import Slide
@@ -80,6 +80,7 @@ class Header(QWidget):
         """
         layer = self.layer
         if layer is None:
+            self._slides = None
             return None
         key = layer_key(layer)
         if self._slides is None or self._slides[0] != key:
