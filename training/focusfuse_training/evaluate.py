@@ -72,8 +72,11 @@ class Entry:
 
 
 def apply(method: FusionMethod, planes: UInt8Image) -> UInt8Image:
-    """Fuse one (Z, Y, X, 3) stack without tiling."""
-    return to_uint8(method(planes[None].astype(np.float32) / 255.0)[0])
+    """Fuse one (Z, Y, X, 3) stack without tiling, mirrored to a size the method takes."""
+    height, width = planes.shape[1:3]
+    short = [-side % method.info.multiple_of for side in (height, width)]
+    padded = np.pad(planes, ((0, 0), (0, short[0]), (0, short[1]), (0, 0)), mode="reflect")
+    return to_uint8(method(padded[None].astype(np.float32) / 255.0)[0])[:height, :width]
 
 
 def entries(methods: Sequence[NeuralMethod]) -> list[Entry]:

@@ -1,9 +1,12 @@
-"""The swift generator: a small residual network on a per-pixel selection of its focal planes.
+"""The swift generator: a small network that corrects a per-pixel selection of its focal planes.
 
 It departs from the paper's generator in three ways, each for a reason.  Dense 3x3 convolutions run
-at half and quarter resolution only, where a CPU is efficient.  Its output is the selected plane
-plus a correction, so doing nothing is its default.  It has no global statistic (no instance norm,
-no global pooling), so a tile's output never depends on what else is in the tile.
+at half and quarter resolution only, where a CPU is efficient.  Its output is a blend of its planes
+plus a correction; the blend starts from the Laplacian-energy selection and the correction from
+nothing, so doing nothing is its default.  Where planes agree it may average them, which keeps more
+light than any selection; where none is sharp only the correction can help.  It has no global
+statistic (no instance norm, no global pooling), so a tile's output never depends on what else is in
+the tile.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .selection import SelectionConfig, decision_map, select
+
+_UNCHOSEN = 0.01
+"""Weight at which the blend starts for planes the selection left out: 0 could not be learnt."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ class SwiftGenerator(nn.Module):
         )
         self.up = nn.Conv2d(2 * width, 4 * width, 1)
         self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(config.half_blocks)))
-        self.tail = nn.Conv2d(width, 12, 3, padding=1)
+        # At each pixel three colours of correction and, with several planes, a say in their blend.
+        self.tail = nn.Conv2d(width, 4 * (3 + (planes if planes > 1 else 0)), 3, padding=1)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
 
@@ -96,19 +103,21 @@ class SwiftGenerator(nn.Module):
         -------
         (B, 3, Y, X) tensor, about [0, 1]
         """
-        base, inputs = self._selection(stacked)
-        half = self.before(self.head(functional.pixel_unshuffle(inputs, 2)))
-        quarter = self.bottom(self.down(half))
-        half = self.after(half + functional.pixel_shuffle(self.up(quarter), 2))
-        return base + functional.pixel_shuffle(self.tail(half), 2)
-
-    def _selection(self, stacked: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the selected (B, 3, Y, X) image and the network's input."""
         if self.config.planes == 1:
-            return stacked, stacked
+            return stacked + self._correction(stacked)
         planes = stacked.unflatten(1, (self.config.planes, 3))
-        # The decision is a comparison of small energies: never in reduced precision.
+        # The decision compares small energies, and the blend carries the noise of the planes:
+        # neither survives reduced precision.
         with torch.autocast(stacked.device.type, enabled=False):
             weights = decision_map(planes.float(), self.selection)
             base = select(planes.float(), weights)
-        return base, torch.cat([stacked, base, weights], dim=1)
+        correction = self._correction(torch.cat([stacked, base, weights], dim=1)).float()
+        logits = torch.log(weights + _UNCHOSEN) + correction[:, 3:]
+        return select(planes, logits.softmax(dim=1)) + correction[:, :3]
+
+    def _correction(self, inputs: Tensor) -> Tensor:
+        """Return (B, 3, Y, X) colours to add, and (B, planes, Y, X) logits of the blend below."""
+        half = self.before(self.head(functional.pixel_unshuffle(inputs, 2)))
+        quarter = self.bottom(self.down(half))
+        half = self.after(half + functional.pixel_shuffle(self.up(quarter), 2))
+        return functional.pixel_shuffle(self.tail(half), 2)
