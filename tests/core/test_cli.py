@@ -114,7 +114,7 @@ def test_inspect_prints_one_object(stack: Path) -> None:
         ],
         "zero": 2,
         "extended": None,
-        "levels": [{"width": 128, "height": 96, "downsample": [1.0, 1.0]}],
+        "levels": [{"width": 128, "height": 96, "downsample": 1.0}],
         "mpp": [pytest.approx(0.25), pytest.approx(0.25)],
         "not_shown": [],
         "warnings": [],

@@ -32,7 +32,7 @@ def describe(slide: Slide) -> dict[str, Any]:
             {
                 "width": level.width,
                 "height": level.height,
-                "downsample": [float(value) for value in level.downsample],
+                "downsample": float(max(level.downsample)),
             }
             for level in slide.levels
         ],
