@@ -27,10 +27,10 @@ from textured_slide import Shifted, blurred, planned, random_swift, texture, tex
 HEIGHT, WIDTH = 301, 337
 SQUARE = Region(0, 0, 250, 250)
 SMALL = {
-    "argmax": Preset("small", tile=176, margin=None, ramp=8),
-    "pyramid": Preset("small", tile=256, margin=None, ramp=16),
-    "swift": Preset("small", tile=160, margin=None, ramp=8),
-    "swift-bf16": Preset("small", tile=160, margin=None, ramp=8),
+    "argmax": Preset("small", tile=232, margin=None, ramp=8),
+    "pyramid": Preset("small", tile=320, margin=None, ramp=16),
+    "swift": Preset("small", tile=232, margin=None, ramp=8),
+    "swift-bf16": Preset("small", tile=232, margin=None, ramp=8),
 }
 
 
@@ -60,7 +60,7 @@ def spans(size: int) -> st.SearchStrategy[tuple[int, int]]:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     rows=spans(HEIGHT),
@@ -83,8 +83,7 @@ def test_a_moved_grid_changes_nothing(whole):
     method, plan, _ = whole
     assert plan.tiling == "exact"
     assert len(plan.tiles) >= 4
-    for moved in (None, (plan.grid.alignment, 0)):
-        assert seam_dependence(plan, method, moved).maximum <= 1
+    assert seam_dependence(plan, method).maximum <= 1
 
 
 def test_the_fusion_is_that_of_the_untiled_image(whole):
@@ -104,7 +103,7 @@ def test_the_fusion_is_that_of_the_untiled_image(whole):
 def test_a_halo_8_px_too_small_is_seen(slide, distance):
     region = Region(0, 0, HEIGHT, WIDTH)
     honest, lying = Shifted(distance, distance), Shifted(distance, distance - 8)
-    preset = Preset("small", tile=96, margin=None, ramp=8)
+    preset = Preset("small", tile=160, margin=None, ramp=8)
     assert seam_dependence(planned(slide, honest, region, preset), honest).maximum == 0
     if lying.info.halo < distance:
         plan = planned(slide, lying, region, replace(preset, margin=distance // 8 * 8 - 8))
@@ -200,9 +199,9 @@ def test_the_mask_leaves_the_picture_alone(slide):
 
 
 def test_the_papers_tiling_depends_on_its_grid_and_that_can_be_measured():
-    slide = textured_slide(640, 640)
+    slide = textured_slide(400, 640)
     method = load_method("argmax", "cpu")
-    plan = planned(slide, method, Region(0, 0, 640, 640), PAPER)
+    plan = planned(slide, method, Region(0, 0, 400, 640), PAPER)
     assert (plan.grid.tile, plan.grid.step, plan.grid.margin, plan.grid.ramp) == (512, 384, 0, 128)
     assert plan.tiling == "anchored only"
     seam = seam_dependence(plan, method)
@@ -227,7 +226,7 @@ def test_slides_smaller_than_a_tile_or_than_its_margin_are_fused():
     for height, width in [(1, 1), (1, 9), (7, 3), (40, 530)]:
         sharp = texture(height, width)
         slide = ArraySlide(np.stack([blurred(sharp), sharp, blurred(sharp)]))
-        fused = fuse(slide, method="pyramid", device="cpu").image
+        fused = fuse(slide, method="pyramid", device="cpu", preset=SMALL["pyramid"]).image
         assert fused.shape == sharp.shape
 
 
