@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_focusfuse.fusion.catalogue import load_method, method_info
-from napari_focusfuse.fusion.method import MethodInfo
+from napari_focusfuse.fusion.catalogue import blur_detector_info, load_method, method_info
+from napari_focusfuse.fusion.method import MAX_MARGIN, MethodInfo
 from napari_focusfuse.fusion.planes import choose_planes
 from napari_focusfuse.fusion.region import (
     PAPER,
@@ -27,10 +27,10 @@ from textured_slide import Shifted, blurred, planned, random_swift, texture, tex
 HEIGHT, WIDTH = 301, 337
 SQUARE = Region(0, 0, 250, 250)
 SMALL = {
-    "argmax": Preset("small", tile=232, margin=None, ramp=8),
-    "pyramid": Preset("small", tile=320, margin=None, ramp=16),
-    "swift": Preset("small", tile=232, margin=None, ramp=8),
-    "swift-bf16": Preset("small", tile=232, margin=None, ramp=8),
+    "argmax": Preset("small", tile=176, margin=24, ramp=8),
+    "pyramid": Preset("small", tile=320, margin=80, ramp=16),
+    "swift": Preset("small", tile=184, margin=32, ramp=8),
+    "swift-bf16": Preset("small", tile=184, margin=32, ramp=8),
 }
 
 
@@ -103,11 +103,10 @@ def test_the_fusion_is_that_of_the_untiled_image(whole):
 def test_a_halo_8_px_too_small_is_seen(slide, distance):
     region = Region(0, 0, HEIGHT, WIDTH)
     honest, lying = Shifted(distance, distance), Shifted(distance, distance - 8)
-    preset = Preset("small", tile=160, margin=None, ramp=8)
+    preset = Preset("small", tile=96, margin=24, ramp=8)
     assert seam_dependence(planned(slide, honest, region, preset), honest).maximum == 0
-    if lying.info.halo < distance:
-        plan = planned(slide, lying, region, replace(preset, margin=distance // 8 * 8 - 8))
-        assert seam_dependence(plan, lying).maximum > 10
+    plan = planned(slide, lying, region, replace(preset, margin=distance // 8 * 8 - 8))
+    assert seam_dependence(plan, lying).maximum > 10
 
 
 def test_a_margin_8_px_too_small_for_a_network_is_seen(slide):
@@ -207,6 +206,19 @@ def test_the_papers_tiling_depends_on_its_grid_and_that_can_be_measured():
     seam = seam_dependence(plan, method)
     assert seam.maximum > 1
     assert seam.mean < 1
+
+
+def test_the_default_margin_covers_method_and_blur_detector_alike(slide):
+    detector = blur_detector_info()
+    for name in ("argmax", "pyramid"):
+        info = method_info(name)
+        plan = plan_fusion(slide, info, slide.planes, 0, SQUARE)
+        assert plan.grid.margin >= max(info.halo, 0 if detector is None else detector.halo)
+        assert plan.grid.margin % plan.grid.alignment == 0
+        assert plan.grid.tile == 512
+    far = MethodInfo("far", "Far", "restoration", None, halo=300)
+    plan = plan_fusion(slide, far, slide.planes, 0, SQUARE)
+    assert (plan.grid.margin, plan.tiling) == (MAX_MARGIN, "anchored only")
 
 
 def test_a_region_is_cut_off_at_the_slide_and_refused_outside(slide):
