@@ -14,13 +14,9 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from focusfuse_training.__main__ import main
-from focusfuse_training.controls import (
-    fit_threshold,
-    intersection_over_union,
-    non_local_means,
-    sharpness,
-)
+from focusfuse_training.controls import fit_threshold, non_local_means, sharpness
 from focusfuse_training.losses import ssim
+from focusfuse_training.masks import Confusion
 from focusfuse_training.trainer import learning_rate, train
 from napari_focusfuse.defocus import gaussian_blur, to_uint8
 from napari_focusfuse.metrics import ssim_paper
@@ -213,4 +209,12 @@ def test_controls_denoise_and_tell_sharp_from_blurred() -> None:
     truth = np.zeros((128, 128), dtype=bool)
     truth[:, :64] = True
     threshold = fit_threshold([blurred], [truth])
-    assert intersection_over_union([sharpness(blurred) < threshold], [truth]) > 0.8
+    assert Confusion.of(sharpness(blurred) < threshold, truth).iou > 0.8
+
+
+def test_mask_counts_add_up_over_images() -> None:
+    mask, truth = np.array([[True, True, False, False]]), np.array([[True, False, True, False]])
+    both = Confusion.of(mask, truth) + Confusion.of(mask, truth, where=truth)
+    assert both == Confusion(hits=2, false_alarms=1, misses=2, rejections=1)
+    assert (both.iou, both.precision, both.recall) == (2 / 5, 2 / 3, 2 / 4)
+    assert both.iou_sharp == 1 / 4

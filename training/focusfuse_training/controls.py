@@ -10,11 +10,10 @@ import torch
 from torch.nn import functional
 
 from napari_focusfuse.defocus import gaussian_blur
-from napari_focusfuse.metrics import grey
 from napari_focusfuse.models.selection import blur, laplacian_energy
 from napari_focusfuse.slide import UInt8Image
 
-BoolImage = npt.NDArray[np.bool_]
+from .masks import BoolImage, Confusion
 
 
 def gaussian(image: UInt8Image, sigma: float = 0.6) -> UInt8Image:
@@ -64,20 +63,11 @@ def fit_threshold(images: Sequence[UInt8Image], masks: Sequence[BoolImage]) -> f
     """Return the sharpness below which to call a pixel blurred, of the best IoU over the images."""
     values = [sharpness(image)[::4, ::4] for image in images]
     truths = [mask[::4, ::4] for mask in masks]
-    candidates = np.quantile(
-        np.concatenate([v.ravel() for v in values]), np.linspace(0.02, 0.98, 97)
-    )
-    scores = [intersection_over_union([v < c for v in values], truths) for c in candidates]
-    return float(candidates[int(np.argmax(scores))])
+    levels = np.linspace(0.02, 0.98, 97)
+    candidates = np.quantile(np.concatenate([v.ravel() for v in values]), levels)
 
+    def iou(threshold: float) -> float:
+        counts = [Confusion.of(v < threshold, t) for v, t in zip(values, truths, strict=True)]
+        return sum(counts, Confusion()).iou
 
-def intersection_over_union(masks: Sequence[BoolImage], truths: Sequence[BoolImage]) -> float:
-    """Return the IoU of the true pixels over all images together."""
-    pairs = list(zip(masks, truths, strict=True))
-    union = sum(int((mask | truth).sum()) for mask, truth in pairs)
-    return sum(int((mask & truth).sum()) for mask, truth in pairs) / max(union, 1)
-
-
-def foreground(image: UInt8Image) -> BoolImage:
-    """Return where a (Y, X, 3) image holds cells: coloured by more than 20 levels, or dark."""
-    return (np.ptp(image.astype(np.int16), axis=2) > 20) | (grey(image) < 180)
+    return float(max(candidates, key=iou))

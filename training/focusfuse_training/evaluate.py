@@ -14,9 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from napari_focusfuse.benchmark_definition import (
     BORDER_PX,
@@ -32,26 +34,14 @@ from napari_focusfuse.benchmark_definition import (
 from napari_focusfuse.defocus import blur_labels
 from napari_focusfuse.fusion.catalogue import detector_info, load_method, model_info
 from napari_focusfuse.fusion.method import FusionMethod, to_uint8
-from napari_focusfuse.fusion.neural import (
-    BlurDetector,
-    NeuralMethod,
-    load_detector,
-    load_neural,
-)
+from napari_focusfuse.fusion.neural import NeuralMethod, load_detector, load_neural
 from napari_focusfuse.metrics import score
-from napari_focusfuse.model_card import ModelCard
+from napari_focusfuse.model_card import ModelCard, read_card
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 from napari_focusfuse.weights import load_model, save_model
 
-from .controls import (
-    BoolImage,
-    fit_threshold,
-    foreground,
-    gaussian,
-    intersection_over_union,
-    non_local_means,
-    sharpness,
-)
+from .controls import fit_threshold, gaussian, non_local_means, sharpness
+from .masks import Confusion, foreground
 from .trainer import is_blur_model
 
 log = logging.getLogger(__name__)
@@ -103,18 +93,6 @@ def _model_entry(method: NeuralMethod) -> Entry:
     return Entry(method.info.name, 3, lambda s: apply(method, s.planes))
 
 
-def score_depth(rows: Sequence[Entry], stacks: Sequence[SimulatedStack]) -> Table:
-    """Return each row's mean scores over the stacks of one depth range."""
-    totals: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for stack in stacks:
-        for row in rows:
-            totals[row.name].append(score(row.fuse(stack), stack.truth(row.planes), BORDER_PX))
-    return {
-        name: {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
-        for name, scores in totals.items()
-    }
-
-
 def error_ratios(table: Table, methods: Sequence[NeuralMethod]) -> dict[str, float]:
     """Return (1 - SSIM-paper) of each model over the best it competes with.
 
@@ -144,84 +122,125 @@ def change_on_sharp(
     return {name: float(np.mean(values)) for name, values in changes.items()}
 
 
-def score_blur(
-    detector: BlurDetector,
-    stacks: Sequence[SimulatedStack],
-    tuning: Sequence[SimulatedStack],
-) -> dict[str, float]:
-    """Return IoU, precision and recall of a blur mask, and the IoU of what it must beat."""
-    truths = [blur_labels(OPTICS, s.height_um, 0.0) for s in stacks]
-    masks = [detector(s.planes[1][None].astype(np.float32) / 255.0)[0] >= 0.5 for s in stacks]
-    threshold = fit_threshold(
-        [s.planes[1] for s in tuning], [blur_labels(OPTICS, s.height_um, 0.0) for s in tuning]
-    )
-    simple = [sharpness(s.planes[1]) < threshold for s in stacks]
-    cells = [foreground(s.truth_one) for s in stacks]
-    hits = sum(int((m & t).sum()) for m, t in zip(masks, truths, strict=True))
+@dataclass(frozen=True)
+class Task:
+    """One stack to render and score."""
+
+    image: UInt8Image
+    depth_um: float
+    seed: int
+    threshold: float
+    """Sharpness below which the control calls a pixel blurred."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of one stack."""
+
+    scores: Table
+    masks: dict[str, Confusion]
+    """Counts of each blur mask, and of the same on cells only (``"..., cells"``)."""
+
+
+class Scorer:
+    """Holds the loaded models in each worker process."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        cards = [(path, read_card(path)) for path in files]
+        generators = [file for file in cards if not is_blur_model(file[1].architecture)]
+        detectors = [file for file in cards if is_blur_model(file[1].architecture)]
+        self.methods = [load_neural(model_info(*file)) for file in generators]
+        self.rows = entries(self.methods) if self.methods else []
+        self.detectors = [load_detector(detector_info(*file)) for file in detectors]
+
+    def __call__(self, task: Task) -> Result:
+        """Render and score one stack."""
+        stack = benchmark_stack(task.image, task.depth_um, task.seed)
+        scores = {
+            row.name: score(row.fuse(stack), stack.truth(row.planes), BORDER_PX)
+            for row in self.rows
+        }
+        return Result(scores, self._masks(stack, task.threshold) if self.detectors else {})
+
+    def _masks(self, stack: SimulatedStack, threshold: float) -> dict[str, Confusion]:
+        layer = stack.planes[1]
+        truth = blur_labels(OPTICS, stack.height_um, 0.0)
+        cells = foreground(stack.truth_one)
+        masks = {
+            detector.info.name: detector(layer[None].astype(np.float32) / 255.0)[0] >= 0.5
+            for detector in self.detectors
+        }
+        masks["variance of Laplacian"] = sharpness(layer) < threshold
+        masks["all blurred"] = np.ones_like(truth)
+        found = {name: Confusion.of(mask, truth) for name, mask in masks.items()}
+        on_cells = {f"{n}, cells": Confusion.of(m, truth, cells) for n, m in masks.items()}
+        return found | on_cells
+
+
+def threshold_of(images: Sequence[UInt8Image], depth_um: float) -> float:
+    """Fit the control's threshold on training images at the depth range it will be judged at."""
+    stacks = [benchmark_stack(image, depth_um, SEEDS[0]) for image in images]
+    labels = [blur_labels(OPTICS, stack.height_um, 0.0) for stack in stacks]
+    return fit_threshold([stack.planes[1] for stack in stacks], labels)
+
+
+def summary(results: Sequence[Result], methods: Sequence[NeuralMethod]) -> dict[str, object]:
+    """Return the mean scores, error ratios and mask scores of one depth range."""
+    table = {
+        name: {key: float(np.mean([r.scores[name][key] for r in results])) for key in row}
+        for name, row in results[0].scores.items()
+    }
+    counts = {name: sum((r.masks[name] for r in results), Confusion()) for name in results[0].masks}
+    keys = ("iou", "iou_sharp", "precision", "recall")
+    masks = {name: {key: getattr(count, key) for key in keys} for name, count in counts.items()}
     return {
-        "iou": intersection_over_union(masks, truths),
-        "iou_sharp": intersection_over_union([~m for m in masks], [~t for t in truths]),
-        "iou_cells": _within(masks, truths, cells),
-        "precision": hits / max(1, sum(int(m.sum()) for m in masks)),
-        "recall": hits / max(1, sum(int(t.sum()) for t in truths)),
-        "variance_of_laplacian_iou": intersection_over_union(simple, truths),
-        "variance_of_laplacian_iou_sharp": intersection_over_union(
-            [~m for m in simple], [~t for t in truths]
-        ),
-        "variance_of_laplacian_iou_cells": _within(simple, truths, cells),
-        "all_blurred_iou": intersection_over_union([np.ones_like(t) for t in truths], truths),
+        "table": table,
+        "error_ratio": error_ratios(table, methods),
+        "masks": masks,
     }
 
 
-def _within(
-    masks: Sequence[BoolImage], truths: Sequence[BoolImage], cells: Sequence[BoolImage]
-) -> float:
-    """Return the IoU counted on cells only."""
-    return intersection_over_union(
-        [m & c for m, c in zip(masks, cells, strict=True)],
-        [t & c for t, c in zip(truths, cells, strict=True)],
-    )
+_scorers: list[Scorer] = []
 
 
-def render_stacks(
-    images: Sequence[UInt8Image], depth_um: float, seeds: Sequence[int]
-) -> list[SimulatedStack]:
-    """Render the benchmark's stacks of one depth range on all cores."""
-    tasks = [(image, depth_um, seed) for seed in seeds for image in images]
-    with ProcessPoolExecutor() as pool:
-        return list(pool.map(benchmark_stack, *zip(*tasks, strict=True)))
+def _start_worker(files: Sequence[Path]) -> None:
+    torch.set_num_threads(1)  # a process a core; more threads would only wait for each other
+    _scorers[:] = [Scorer(files)]
+
+
+def _score(task: Task) -> Result:
+    return _scorers[0](task)
 
 
 def evaluate(models: Sequence[Path], images: Path, out: Path, depths: Sequence[float]) -> None:
     """Score models at several depth ranges and write tables and the models to ship."""
     out.mkdir(parents=True, exist_ok=True)
     cards = [_to_float16(path, out) for path in models]
-    files = [(out / f"{card.name}.safetensors", card) for card in cards]
-    methods = [
-        load_neural(model_info(*file)) for file in files if not is_blur_model(file[1].architecture)
-    ]
-    detectors = [
-        load_detector(detector_info(*file)) for file in files if is_blur_model(file[1].architecture)
-    ]
+    files = [out / f"{card.name}.safetensors" for card in cards]
+    methods = Scorer(files).methods
     data = data_set()
     test, tuning = data.read(images, "test"), data.read(images, "train")[:3]
     scores: dict[str, dict[str, object]] = {"sharp": dict(change_on_sharp(methods, test))}
-    rows = entries(methods) if methods else []
-    for depth in depths:
-        stacks = render_stacks(test, depth, SEEDS)
-        table = score_depth(rows, stacks)
-        scores[f"{depth:g} um"] = {
-            "table": table,
-            "error_ratio": error_ratios(table, methods),
-            "blur": {
-                d.info.name: score_blur(d, stacks, render_stacks(tuning, depth, SEEDS[:1]))
-                for d in detectors
-            },
-        }
-        log.info("depth +-%g um: %s", depth, scores[f"{depth:g} um"]["error_ratio"])
-        _write(out, scores)
+    log.info("mean change of sharp input: %s", scores["sharp"])
+    spawn = get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=_start_worker, initargs=(files,)
+    ) as pool:
+        for depth in depths:
+            threshold = threshold_of(tuning, depth)
+            tasks = [Task(image, depth, seed, threshold) for seed in SEEDS for image in test]
+            found = summary(list(pool.map(_score, tasks)), methods)
+            log.info("depth +-%g um: %s %s", depth, found["error_ratio"], found["masks"])
+            scores[f"{depth:g} um"] = found
+            _write(out, scores)
+            _write_cards(files, cards, scores)
+
+
+def _write_cards(
+    files: Sequence[Path], cards: Sequence[ModelCard], scores: dict[str, dict[str, object]]
+) -> None:
     command = "python -m focusfuse_training.evaluate MODEL... --data DIR --out DIR"
-    for path, card in files:
+    for path, card in zip(files, cards, strict=True):
         network, _ = load_model(path)
         found = {**card.scores, "benchmark": _of_model(card.name, scores), "command": command}
         save_model(path, network, replace(card, scores=found), half=True)

@@ -252,7 +252,7 @@ def make_card(config: TrainingConfig, learner: Learner, scores: dict[str, float]
         "recipe": asdict(config) | {"network": dict(config.network)},
         "steps_done": learner.step,
         "truth": "simulated defocus; the truth carries the noise of the plane it came from",
-        "command": f"python -m focusfuse_training training/recipes/{config.name}.toml --data DIR --out RUN",
+        "command": f"python -m focusfuse_training {config.name}.toml --data DIR --out RUN",
     }
     return ModelCard(
         name=config.name,
