@@ -18,6 +18,8 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
+from napari_focusfuse.pixels import halve
+
 OUT = Path(__file__).parents[1] / "src" / "napari_focusfuse" / "samples" / "algae.ome.tif"
 PLANES = 5
 TOP, LEFT, SIDE = 0, 816, 1536
@@ -27,20 +29,12 @@ QUALITY = 88
 TILE = 512
 
 
-def halved(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the mean of each 2 x 2 pixels of a (..., Y, X, 3) uint8 array, rounded half up."""
-    wide = image.astype(np.uint16)
-    total = wide[..., 0::2, 0::2, :] + wide[..., 0::2, 1::2, :]
-    total += wide[..., 1::2, 0::2, :] + wide[..., 1::2, 1::2, :]
-    return ((total + 2) // 4).astype(np.uint8)
-
-
 def read_stack(folder: Path) -> npt.NDArray[np.uint8]:
     """Return the crop of all planes, (Z, Y, X, 3) uint8."""
     planes = []
     for number in range(1, PLANES + 1):
         with Image.open(folder / f"plane_{number}.jpg") as image:
-            plane = halved(np.asarray(image.convert("RGB")))
+            plane = halve(np.asarray(image.convert("RGB")))
         planes.append(plane[TOP : TOP + SIDE, LEFT : LEFT + SIDE])
     return np.stack(planes)
 
@@ -49,7 +43,7 @@ def write_pyramid(path: Path, stack: npt.NDArray[np.uint8]) -> None:
     """Write a stack with halved levels in SubIFDs down to one tile."""
     levels = [stack]
     while max(levels[-1].shape[1:3]) > TILE:
-        levels.append(halved(levels[-1]))
+        levels.append(np.stack([halve(plane) for plane in levels[-1]]))
     options = {
         "tile": (TILE, TILE),
         "photometric": "rgb",

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, simulate_specimen
+from napari_focusfuse.pixels import halve
 from napari_focusfuse.smear import draw_smear
 
 OUT = Path(__file__).parents[1] / "src" / "napari_focusfuse" / "samples" / "smear.ome.tif"
@@ -46,8 +47,7 @@ def write_pyramid(writer: Any, image: np.ndarray, metadata: dict[str, Any]) -> N
         "compressionargs": {"level": QUALITY},
     }
     writer.write(image, subifds=1, metadata=metadata, **options)
-    rows = image.reshape(*image.shape[:-3], SIDE // 2, 2, SIDE // 2, 2, 3).astype(np.uint16)
-    half = ((rows.sum(axis=(-4, -2)) + 2) // 4).astype(np.uint8)
+    half = halve(image) if image.ndim == 3 else np.stack([halve(plane) for plane in image])
     writer.write(half, subfiletype=1, **options)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .pixels import to_uint8
 from .slide import UInt8Image
 
 Float32Array = npt.NDArray[np.float32]
@@ -307,11 +308,6 @@ def expose(light: Float32Array, noise: Float32Array, camera: Camera) -> UInt8Ima
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "jpeg", quality=camera.jpeg_quality, subsampling="4:2:0")
     return np.asarray(Image.open(buffer))
-
-
-def to_uint8(image: Float32Array) -> UInt8Image:
-    """Return a float image in [0, 1] as uint8: clipped and rounded, never truncated."""
-    return np.asarray(np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def random_field(

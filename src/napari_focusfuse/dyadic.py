@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from .pixels import halve
 from .slide import FocalPlane, Level, Region, Slide, UInt8Image
 
 COARSEST = 512
@@ -104,24 +105,6 @@ class DyadicSlide(Slide):
                 rows = slice(y - region.y, y - region.y + height)
                 out[rows, x - region.x : x - region.x + width] = piece
         return out
-
-
-def halve(image: UInt8Image) -> UInt8Image:
-    """Return the mean of each 2 x 2 pixels, ``(sum + 2) // 4``.
-
-    Parameters
-    ----------
-    image
-        (Y, X, 3) uint8; an odd last row or column is dropped.
-
-    Returns
-    -------
-    (Y // 2, X // 2, 3) uint8 array
-    """
-    height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-    rows = image[0:height:2].astype(np.uint16) + image[1:height:2]
-    total = rows[:, 0:width:2] + rows[:, 1:width:2]
-    return ((total + 2) >> 2).astype(np.uint8)
 
 
 def _halved_shapes(full: tuple[int, int]) -> Iterator[tuple[int, int]]:

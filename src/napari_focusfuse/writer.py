@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_focusfuse.pixels import halve
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 
 SUFFIXES = (".ome.tif", ".ome.tiff", ".png")
@@ -226,7 +227,7 @@ def _write_tiff(
     with TiffWriter(path, bigtiff=True) as file:
         for level in range(levels):
             if level:
-                image = _halved(image)
+                image = halve(image)
             first = {"description": _ome_xml(image, mpp, about, name), "subifds": levels - 1}
             file.write(
                 _tiles(image),
@@ -251,16 +252,6 @@ def _level_count(shape: tuple[int, ...]) -> int:
     while max(height, width) > TILE and min(height, width) > 1:
         height, width, count = height // 2, width // 2, count + 1
     return count
-
-
-def _halved(image: UInt8Image) -> UInt8Image:
-    """Return the mean of each 2 x 2 pixels, rounded in integers; an odd last row is dropped."""
-    height, width = image.shape[0] // 2, image.shape[1] // 2
-    quarters = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1)
-    total = quarters[:, 0, :, 0].astype(np.uint16)
-    for quarter in (quarters[:, 0, :, 1], quarters[:, 1, :, 0], quarters[:, 1, :, 1]):
-        total += quarter
-    return ((total + 2) // 4).astype(np.uint8).reshape(height, width, *image.shape[2:])
 
 
 def _tiles(image: UInt8Image) -> Iterator[UInt8Image]:

@@ -12,8 +12,9 @@ from napari_focusfuse.benchmark_definition import (
     simulate,
     simulate_specimen,
 )
-from napari_focusfuse.defocus import random_field, to_uint8
+from napari_focusfuse.defocus import random_field
 from napari_focusfuse.metrics import ssim_paper
+from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.smear import draw_smear
 
 

@@ -17,7 +17,7 @@ from napari_focusfuse.fusion.catalogue import (
     method_info,
 )
 from napari_focusfuse.fusion.device import DeviceError, find_device
-from napari_focusfuse.fusion.method import MAX_MARGIN, FusionError, UnknownMethodError, to_uint8
+from napari_focusfuse.fusion.method import MAX_MARGIN, FusionError, UnknownMethodError
 from napari_focusfuse.fusion.neural import NeuralMethod, load_neural
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.region import fuse
@@ -252,14 +252,6 @@ def test_loading_leaves_the_number_of_threads_alone(models):
     assert isinstance(method, NeuralMethod)
     method(np.zeros((1, 1, 16, 16, 3), np.float32))
     assert torch.get_num_threads() == before
-
-
-def test_values_are_rounded_at_the_door():
-    levels = np.arange(256, dtype=np.float32)
-    np.testing.assert_array_equal(to_uint8(levels / 255), levels)
-    np.testing.assert_array_equal(
-        to_uint8(np.array([-1, 0.4999 / 255, 0.51 / 255, 2])), [0, 0, 1, 255]
-    )
 
 
 def test_devices():

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_focusfuse import dyadic
-from napari_focusfuse.dyadic import DyadicSlide, halve
+from napari_focusfuse.dyadic import DyadicSlide
+from napari_focusfuse.pixels import halve
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.readers.array import ArraySlide
 from slide_files import halved, make_stack, pyramid, write_ome

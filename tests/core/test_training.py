@@ -18,9 +18,10 @@ from focusfuse_training.controls import fit_threshold, non_local_means, sharpnes
 from focusfuse_training.losses import ssim
 from focusfuse_training.masks import Confusion
 from focusfuse_training.trainer import learning_rate, train
-from napari_focusfuse.defocus import gaussian_blur, to_uint8
+from napari_focusfuse.defocus import gaussian_blur
 from napari_focusfuse.metrics import ssim_paper
 from napari_focusfuse.model_card import read_card
+from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingRun
 from napari_focusfuse.weights import load_model
 

@@ -33,10 +33,11 @@ from napari_focusfuse.benchmark_definition import (
 )
 from napari_focusfuse.defocus import blur_labels
 from napari_focusfuse.fusion.catalogue import detector_info, load_method, model_info
-from napari_focusfuse.fusion.method import FusionMethod, to_uint8
+from napari_focusfuse.fusion.method import FusionMethod
 from napari_focusfuse.fusion.neural import NeuralMethod, load_detector, load_neural
 from napari_focusfuse.metrics import score
 from napari_focusfuse.model_card import ModelCard, read_card
+from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 from napari_focusfuse.weights import load_model, save_model
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_focusfuse.slide import FocusFuseError, UInt8Image
+from napari_focusfuse.slide import FocusFuseError
 
 Float32Image = npt.NDArray[np.float32]
 
@@ -118,8 +118,3 @@ def to_unit_range(values: Float32Image, title: str) -> Float32Image:
             "this image. Choose another method."
         )
     return np.clip(values, 0.0, 1.0, dtype=np.float32)
-
-
-def to_uint8(image: Float32Image) -> UInt8Image:
-    """Return a [0, 1] image as uint8, rounded: truncation would darken it by half a grey level."""
-    return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
