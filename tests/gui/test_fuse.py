@@ -293,10 +293,11 @@ def test_closing_the_viewer_in_mid_job_leaves_no_thread(
     job = dock.job
     threading.Timer(0.3, only_tiles, (slide, 1000)).start()
     window.close()
+    wait_until(lambda: job.state == "idle")
     settle()
-    assert job.state == "idle"
     assert QThreadPool.globalInstance().activeThreadCount() == 0
     assert not job.error
+    assert 1 <= job.done <= 2, "only the tile in hand was finished"
 
 
 def test_the_mask_comes_with_the_fusion_and_follows_box_key_and_eye(

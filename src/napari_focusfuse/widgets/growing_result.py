@@ -105,8 +105,9 @@ class GrowingResult(QObject):
             layer.refresh(extent=False)
 
     def pixels(self) -> tuple[Any, Any] | None:
-        """Return the (Y, X, 4) picture and the (Y, X) mask, or None without a mask."""
-        return None if self._blurred is None else (self._rgba, self._blurred)
+        """Return the (Y, X, 4) picture and the (Y, X) mask; None without one, or once removed."""
+        gone = self.fused is None or self._blurred is None
+        return None if gone else (self._rgba, self._blurred)
 
     def forget(self, layer: Any) -> None:
         """Let go of a layer that was removed from the viewer, so that its slide can be closed."""
