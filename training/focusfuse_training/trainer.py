@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingR
 from napari_focusfuse.weights import save_model
 
 from .losses import blur_loss, generator_loss, ssim
+from .masks import Confusion
 from .patches import Batch, cut
 from .simulation import STACK_PX, TrainingStack, render_cache
 
@@ -198,22 +200,34 @@ def validate(
     """Return mean scores over the validation stacks; ``error`` is the one to minimise."""
     device = next(network.parameters()).device
     planes = int(config.network.get("planes", 1))
-    scores = []
-    for index, stack in enumerate(stacks):
-        batch = cut([stack], planes, STACK_PX // 16 * 16, 1, (index,)).to(device)
-        output = network(batch.stacked)
-        if is_blur_model(config.architecture):
-            score = {"error": float(blur_loss(output, batch.blurred))}
-        else:
-            output = output.clamp(0, 1)
-            layer = batch.stacked[:, 3 * (planes // 2) : 3 * (planes // 2) + 3]
-            score = {
-                "error": 1 - float(ssim(output, batch.truth)),
-                "input_error": 1 - float(ssim(layer, batch.truth)),
-                "absolute": float((output - batch.truth).abs().mean()),
-            }
-        scores.append(score)
-    return {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
+    batches = [cut([s], planes, STACK_PX, 1, (i,)).to(device) for i, s in enumerate(stacks)]
+    if is_blur_model(config.architecture):
+        return _mask_scores(network, batches)
+    scores = [_image_scores(network(batch.stacked).clamp(0, 1), batch) for batch in batches]
+    return {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
+
+
+def _mask_scores(network: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
+    """Score masks by IoU, both classes alike: a loss would judge confidence, not the mask."""
+    counts = Confusion()
+    for batch in batches:
+        mask = network(batch.stacked).argmax(dim=1) == 1
+        counts += Confusion.of(mask.cpu().numpy(), batch.blurred.cpu().numpy())
+    return {
+        "error": 1 - 0.5 * (counts.iou + counts.iou_sharp),
+        "iou": counts.iou,
+        "iou_sharp": counts.iou_sharp,
+    }
+
+
+def _image_scores(output: Tensor, batch: Batch) -> dict[str, float]:
+    middle = batch.stacked.shape[1] // 6 * 3
+    layer = batch.stacked[:, middle : middle + 3]
+    return {
+        "error": 1 - float(ssim(output, batch.truth)),
+        "input_error": 1 - float(ssim(layer, batch.truth)),
+        "absolute": float((output - batch.truth).abs().mean()),
+    }
 
 
 def save(

@@ -110,7 +110,7 @@ def _print_scores(results: Sequence[_Result], everything: _Result) -> None:
     print_table(("against all five layers, argmax", *COLUMNS), rows)
     say(
         "The reference is itself a selection, not the truth: it favours methods that select, and "
-        "cannot reward what no layer holds.  The networks learned from stained smears, which absorb "
+        "cannot reward what no layer holds. The networks learned from stained smears, which absorb "
         "light; these algae are unstained and bend it, so look at the picture before you trust it."
     )
     say("")
