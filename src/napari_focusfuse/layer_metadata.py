@@ -213,7 +213,10 @@ def fused_layer(
 def mask_layer(
     region: Region, axes: Axes, *, name: str, provenance: Mapping[str, Any], **ours: Any
 ) -> LayerData:
-    """Return an empty layer for a blur mask: round(255 * P(blur)) as uint8, red from P = 0.5 on."""
+    """Return an empty layer for a blur mask: round(255 * P(blur)) as uint8, red from P = 0.5 on.
+
+    It is filled by :func:`shown_mask`, so the background stays clear.
+    """
     data = np.zeros((region.height, region.width), dtype=np.uint8)
     keywords = {
         "name": name,
@@ -270,6 +273,25 @@ def on_white(image: UInt8Image) -> UInt8Image:
     return colour
 
 
+def foreground(colour: UInt8Image) -> npt.NDArray[np.bool_]:
+    """Return where a (Y, X, 3) uint8 image holds anything: its channels differ by over 20."""
+    strong: npt.NDArray[np.bool_] = colour.max(-1) - colour.min(-1) > FOREGROUND_CHROMA
+    return strong
+
+
+def shown_mask(colour: UInt8Image, mask: UInt8Image) -> UInt8Image:
+    """Return a blur mask without the background, where there is nothing to be blurred.
+
+    Parameters
+    ----------
+    colour
+        (Y, X, 3) uint8 picture.
+    mask
+        (Y, X) uint8, round(255 * P(blur)).
+    """
+    return np.where(foreground(colour), mask, np.uint8(0))
+
+
 def blurred_fraction(rgba: UInt8Image, mask: UInt8Image) -> float | None:
     """Return which part of the foreground that is done is blurred; None where there is none.
 
@@ -280,8 +302,6 @@ def blurred_fraction(rgba: UInt8Image, mask: UInt8Image) -> float | None:
     mask
         (Y, X) uint8, round(255 * P(blur)).
     """
-    colour = rgba[..., :3]
-    chroma = colour.max(axis=-1) - colour.min(axis=-1)
-    foreground = (chroma > FOREGROUND_CHROMA) & (rgba[..., 3] > 0)
-    count = int(np.count_nonzero(foreground))
-    return float(np.count_nonzero(mask[foreground] >= BLURRED)) / count if count else None
+    cells = foreground(rgba[..., :3]) & (rgba[..., 3] > 0)
+    count = int(np.count_nonzero(cells))
+    return float(np.count_nonzero(mask[cells] >= BLURRED)) / count if count else None

@@ -17,6 +17,7 @@ from napari_focusfuse.layer_metadata import (
     fused_layer,
     mask_layer,
     overlay_axes,
+    shown_mask,
     slide_axes,
     slide_layers,
     slide_name,
@@ -238,3 +239,8 @@ def test_the_blurred_part_counts_done_foreground_only() -> None:
     mask = np.array([[BLURRED, BLURRED - 1, 255, 255], [255] * 4], np.uint8)
     assert blurred_fraction(rgba, mask) == pytest.approx(2 / 3)
     assert blurred_fraction(np.zeros_like(rgba), mask) is None
+
+
+def test_the_mask_is_shown_where_there_is_something_to_be_blurred() -> None:
+    colour = np.array([[[250, 250, 250], [200, 120, 160]]], dtype=np.uint8)
+    assert shown_mask(colour, np.array([[255, 200]], dtype=np.uint8)).tolist() == [[0, 200]]

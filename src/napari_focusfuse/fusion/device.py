@@ -52,7 +52,8 @@ def find_device(request: str = "auto") -> DeviceChoice:
         return DeviceChoice("cuda", torch.cuda.get_device_name())
     if request in ("auto", "mps") and "mps" not in missing:
         return DeviceChoice("mps", "Apple GPU")
-    description = f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    description = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     if request == "cpu":
         return DeviceChoice("cpu", description, "The CPU was asked for.")
     likely = "mps" if platform.system() == "Darwin" else "cuda"

@@ -16,6 +16,7 @@ from napari_focusfuse.layer_metadata import (
     fused_layer,
     mask_layer,
     overlay_axes,
+    shown_mask,
 )
 from napari_focusfuse.slide import Region
 
@@ -59,7 +60,7 @@ class GrowingResult(QObject):
         self._slide_layer, self._region = slide_layer, plan.region
         self._on_mask = on_mask
         fused, mask = _layer_data(slide_layer, plan, provenance)
-        self._rgba, self._blurred = fused[0], mask[0] if with_mask else None
+        self._rgba, self._shown = fused[0], mask[0] if with_mask else None
         self.fused: Any = add_layer(viewer, fused, slide_layer)
         """The fused layer, or None once the user removed it."""
         self.mask: Any = None
@@ -87,8 +88,8 @@ class GrowingResult(QObject):
         place = _slices(tile.region, self._region)
         self._rgba[place][..., :3] = tile.image
         self._rgba[place][..., 3] = 255
-        if self._blurred is not None and tile.mask is not None:
-            self._blurred[place] = tile.mask
+        if self._shown is not None and tile.mask is not None:
+            self._shown[place] = shown_mask(tile.image, tile.mask)
         self._dirty = True
         if not self._timer.isActive():
             self._redraw()
@@ -106,8 +107,8 @@ class GrowingResult(QObject):
 
     def pixels(self) -> tuple[Any, Any] | None:
         """Return the (Y, X, 4) picture and the (Y, X) mask; None without one, or once removed."""
-        gone = self.fused is None or self._blurred is None
-        return None if gone else (self._rgba, self._blurred)
+        gone = self.fused is None or self._shown is None
+        return None if gone else (self._rgba, self._shown)
 
     def forget(self, layer: Any) -> None:
         """Let go of a layer that was removed from the viewer, so that its slide can be closed."""
