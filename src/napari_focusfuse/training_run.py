@@ -36,6 +36,8 @@ class TrainingConfig:
     """A name that :func:`napari_focusfuse.models.build` knows."""
     network: Mapping[str, Setting] = field(default_factory=dict)
     """The architecture's config."""
+    start: str = ""
+    """A model file whose weights to start from; empty: fresh weights."""
     data_set: str = "cric"
     """Where the sharp images come from; see :mod:`napari_focusfuse.benchmark_definition`."""
     stacks: int = 320

@@ -21,7 +21,7 @@ from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, data_set
 from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.models import build
 from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingRun
-from napari_focusfuse.weights import save_model
+from napari_focusfuse.weights import load_model, save_model
 
 from .losses import blur_loss, generator_loss, ssim
 from .masks import Confusion
@@ -183,8 +183,19 @@ def load_stacks(
 
 
 def make_learner(config: TrainingConfig, fabric: Fabric) -> Learner:
-    """Build the network and what trains it, on Fabric's device."""
+    """Build the network and what trains it, on Fabric's device.
+
+    Raises
+    ------
+    RecipeError, ModelError
+        If the model to start from is of another kind, or damaged.
+    """
     network = build(config.architecture, dict(config.network))
+    if config.start:
+        start, card = load_model(config.start)
+        if (card.architecture, start.config) != (config.architecture, network.config):
+            raise RecipeError(f"{config.start} is another network than the recipe's; start afresh.")
+        network.load_state_dict(start.state_dict())
     mean = build(config.architecture, dict(config.network))
     mean.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
