@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_focusfuse.slide import Slide, SlideError
-
 from .options import JsonOption
 from .terminal import complain, print_json, print_table, say
 
@@ -29,7 +27,7 @@ def compare(
     """Score an image against a reference: SSIM, CC, Q_MI, PSNR."""
     from napari_focusfuse import comparison
 
-    first, second = read_picture(image), read_picture(reference)
+    first, second = _picture(image), _picture(reference)
     if register:
         result = comparison.compare(first, second)
         y, x = result.shift
@@ -41,28 +39,6 @@ def compare(
         print_json(describe(result))
     else:
         _print(result)
-
-
-def read_picture(path: Path) -> Picture:
-    """Read an image file, or the one plane of a slide that a comparison can mean.
-
-    Raises
-    ------
-    SlideError
-        If it cannot be read, or is a stack without extended focus.
-    """
-    from napari_focusfuse.comparison import Picture
-    from napari_focusfuse.readers import open_slide
-    from napari_focusfuse.readers.folder import PICTURE_SUFFIXES, open_picture
-
-    is_picture = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
-    with open_picture(path) if is_picture else open_slide(path) as slide:
-        plane = slide.extended or (slide.planes[0] if len(slide.planes) == 1 else None)
-        if plane is None:
-            raise _a_stack(slide)
-        height, width = slide.levels[0].shape
-        pixels = slide.read_region(plane, 0, 0, 0, height, width)
-        return Picture(pixels, name=path.name, mpp=slide.mpp)
 
 
 def describe(result: Comparison) -> dict[str, Any]:
@@ -80,11 +56,12 @@ def describe(result: Comparison) -> dict[str, Any]:
     }
 
 
-def _a_stack(slide: Slide) -> SlideError:
-    return SlideError(
-        f"{slide.path.name} has {len(slide.planes)} focus layers and no extended focus, so it is "
-        "not one image; fuse it, or take one layer with focusfuse fuse --planes 0."
-    )
+def _picture(path: Path) -> Picture:
+    from napari_focusfuse.comparison import Picture
+    from napari_focusfuse.readers.single import read_single
+
+    pixels, mpp = read_single(path)
+    return Picture(pixels, name=path.name, mpp=mpp)
 
 
 def _check_sizes(image: Picture, reference: Picture) -> None:

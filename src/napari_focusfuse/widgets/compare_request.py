@@ -14,8 +14,7 @@ import numpy as np
 
 from napari_focusfuse.comparison import Comparison, ComparisonError, Picture, compare
 from napari_focusfuse.layer_metadata import Axes, ViewWindow
-from napari_focusfuse.readers import open_slide
-from napari_focusfuse.readers.folder import PICTURE_SUFFIXES, open_picture
+from napari_focusfuse.readers.single import read_single
 from napari_focusfuse.slide import FocalPlane, Slide, UInt8Image
 
 MOST_PIXELS = 1 << 24
@@ -172,7 +171,8 @@ def read_picture(source: Source, box: Box, size: tuple[float, float] | None) -> 
         )
     if isinstance(source, SlideSource):
         return _slide_picture(source, box, size)
-    return _file_picture(source.path)
+    pixels, mpp = read_single(source.path)
+    return Picture(pixels, source.name, mpp)
 
 
 def _slide_picture(source: SlideSource, box: Box, size: tuple[float, float] | None) -> Picture:
@@ -209,20 +209,6 @@ def _level(slide: Slide, area: float, frame: Frame, size: tuple[float, float] | 
         return min(levels, key=mismatch)
     fitting = (n for n in levels if area / math.prod(slide.levels[n].downsample) <= MOST_PIXELS)
     return next(fitting, len(slide.levels) - 1)
-
-
-def _file_picture(path: Path) -> Picture:
-    is_picture = path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
-    with open_picture(path) if is_picture else open_slide(path) as slide:
-        plane = slide.extended or (slide.planes[0] if len(slide.planes) == 1 else None)
-        if plane is None:
-            raise ComparisonError(
-                f"{path.name} has {len(slide.planes)} focus layers and no extended focus, so it is "
-                "not one image; open it and choose its layer instead."
-            )
-        height, width = slide.levels[0].shape
-        pixels = slide.read_region(plane, 0, 0, 0, height, width)
-        return Picture(pixels, path.name, slide.mpp)
 
 
 def _told(picture: Picture, request: CompareRequest, source: Source) -> Picture:
