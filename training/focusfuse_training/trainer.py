@@ -37,8 +37,8 @@ _LIMITS = (
     "Trained on simulated defocus of conventional Papanicolaou smears only: other stains, scanners "
     "and optics were not seen.",
     "Cells outside the captured focus layers by more than about 3 um are beyond recovery.",
-    "Not for unstained or refracting specimens: on live algae the three-layer model scored below the "
-    "untouched layer.",
+    "Not for unstained or refracting specimens: on live algae the three-layer model scored below "
+    "the untouched layer.",
 )
 
 
