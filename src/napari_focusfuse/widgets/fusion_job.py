@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Generator
@@ -40,8 +41,12 @@ def fuse_in_worker(
     ------
     The provenance once the method is loaded, then each finished tile.
     """
+    import torch
+
     from napari_focusfuse.fusion.region import fusion_provenance, run_fusion
 
+    # One core is left to the window: with all of them busy it would stutter.
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
         method = load_method(plan.info, device)
         detector = load_blur_detector(device)
