@@ -28,6 +28,7 @@ from .defocus import (
     uniform_height,
 )
 from .slide import FocusFuseError, UInt8Image
+from .smear import draw_smear
 
 OPTICS = Optics(na=0.65, spherical_waves=0.15, mpp=0.243)
 """An effective aperture of 0.65: objective 0.8, condenser stopped down to 0.5."""
@@ -37,6 +38,9 @@ DEPTHS_UM = (4.0, 6.0, 8.0, 12.0)
 SEEDS = (0, 1, 2, 3, 4)
 BORDER_PX = 32
 """Left out of every score: the renderer mirrors the specimen there."""
+
+DRAWN_SHAPE = (1024, 1024)
+"""Size of a drawn smear."""
 
 Part = Literal["train", "validation", "calibration", "test"]
 
@@ -173,3 +177,13 @@ def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedS
     rng = np.random.default_rng(seed)
     height = uniform_height(image.shape[:2], depth_um, rng, mpp=OPTICS.mpp)
     return simulate(image, height, rng)
+
+
+def drawn_stack(depth_um: float, seed: int) -> SimulatedStack:
+    """Return the benchmark's second kind of stack: a drawn smear, cells at +-``depth_um``.
+
+    Its cells overlap at different heights, which a sharp field on a height map cannot show.
+    """
+    rng = np.random.default_rng(seed)
+    specimen = draw_smear(DRAWN_SHAPE, rng, depth_um=depth_um, mpp=OPTICS.mpp)
+    return simulate_specimen(specimen, specimen.height_map(), rng, optics=OPTICS, camera=CAMERA)

@@ -29,6 +29,7 @@ from napari_focusfuse.benchmark_definition import (
     SimulatedStack,
     benchmark_stack,
     data_set,
+    drawn_stack,
     simulate,
 )
 from napari_focusfuse.defocus import blur_labels
@@ -127,11 +128,18 @@ def change_on_sharp(
 class Task:
     """One stack to render and score."""
 
-    image: UInt8Image
+    image: UInt8Image | None
+    """The sharp field to image; None: a drawn smear."""
     depth_um: float
     seed: int
     threshold: float
     """Sharpness below which the control calls a pixel blurred."""
+
+    def render(self) -> SimulatedStack:
+        """Return the stack."""
+        if self.image is None:
+            return drawn_stack(self.depth_um, self.seed)
+        return benchmark_stack(self.image, self.depth_um, self.seed)
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ class Scorer:
 
     def __call__(self, task: Task) -> Result:
         """Render and score one stack."""
-        stack = benchmark_stack(task.image, task.depth_um, task.seed)
+        stack = task.render()
         scores = {
             row.name: score(row.fuse(stack), stack.truth(row.planes), BORDER_PX)
             for row in self.rows
@@ -213,8 +221,21 @@ def _score(task: Task) -> Result:
     return _scorers[0](task)
 
 
-def evaluate(models: Sequence[Path], images: Path, out: Path, depths: Sequence[float]) -> None:
-    """Score models at several depth ranges and write tables and the models to ship."""
+def evaluate(
+    models: Sequence[Path],
+    images: Path,
+    out: Path,
+    depths: Sequence[float],
+    *,
+    drawn: bool = False,
+) -> None:
+    """Score models at several depth ranges and write tables and the models to ship.
+
+    Parameters
+    ----------
+    drawn
+        Whether to score on drawn smears in place of the data set's test fields.
+    """
     out.mkdir(parents=True, exist_ok=True)
     cards = [_to_float16(path, out) for path in models]
     files = [out / f"{card.name}.safetensors" for card in cards]
@@ -229,11 +250,12 @@ def evaluate(models: Sequence[Path], images: Path, out: Path, depths: Sequence[f
     ) as pool:
         for depth in depths:
             threshold = threshold_of(tuning, depth)
-            tasks = [Task(image, depth, seed, threshold) for seed in SEEDS for image in test]
+            fields = [None] if drawn else test
+            tasks = [Task(image, depth, seed, threshold) for seed in SEEDS for image in fields]
             found = summary(list(pool.map(_score, tasks)), methods)
             log.info("depth +-%g um: %s %s", depth, found["error_ratio"], found["masks"])
             scores[f"{depth:g} um"] = found
-            _write(out, scores)
+            _write(out, scores, "Drawn smears" if drawn else "Held-out CRIC fields")
             _write_cards(files, cards, scores)
 
 
@@ -264,10 +286,10 @@ def _of_model(name: str, scores: dict[str, dict[str, object]]) -> dict[str, obje
     return found
 
 
-def _write(out: Path, scores: dict[str, dict[str, object]]) -> None:
+def _write(out: Path, scores: dict[str, dict[str, object]], specimens: str) -> None:
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     lines = [
-        "Held-out CRIC fields, simulated defocus, seeds 0 to 4, SSIM-paper and its companions.",
+        f"{specimens}, simulated defocus, seeds 0 to 4, SSIM-paper and its companions.",
         "",
     ]
     for depth, parts in scores.items():
@@ -290,10 +312,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set's images")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and models")
     parser.add_argument("--depths", type=float, nargs="+", default=list(DEPTHS_UM), metavar="UM")
+    parser.add_argument("--drawn", action="store_true", help="score on drawn smears instead")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        evaluate(options.models, options.data, options.out, options.depths)
+        evaluate(options.models, options.data, options.out, options.depths, drawn=options.drawn)
     except FocusFuseError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's answer)
         return error.exit_code
