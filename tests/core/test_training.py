@@ -119,6 +119,9 @@ def test_two_steps_where_nothing_but_the_trainers_own_dependencies_exists(
     network, card = load_model(tmp_path / "run" / "best.safetensors")
     assert card.training["steps_done"] in (1, 2)
     assert card.halo == network.reach
+    assert len(list((images / "cache" / "drawn-train").glob("*.npz"))) == 2, (
+        "stacks stay in the cache"
+    )
 
 
 @dataclass(frozen=True)

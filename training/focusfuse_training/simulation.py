@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from napari_focusfuse.benchmark_definition import Z_STEP_UM, DataSet, Part, SimulatedStack, simulate
+from napari_focusfuse.benchmark_definition import simulate
 from napari_focusfuse.defocus import (
     WAVELENGTHS_UM,
     Camera,
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 STACK_PX = 480
 _CHANNELS = len(WAVELENGTHS_UM)
+Maker = Callable[[Sequence[UInt8Image], tuple[int, ...]], "TrainingStack"]
+"""Makes one stack from sharp images and a seed."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,6 @@ def _set_images(images: list[UInt8Image]) -> None:
     _images[:] = images
 
 
-def _render_one(task: tuple[object, tuple[int, int], Path]) -> None:
+def _render_one(task: tuple[Maker, tuple[int, int], Path]) -> None:
     make, seed, path = task
-    make(_images, seed).save(path)  # type: ignore[operator]
-
-
-__all__ = ["Z_STEP_UM", "DataSet", "Part", "SimulatedStack", "TrainingStack", "render_cache"]
+    make(_images, seed).save(path)

@@ -171,12 +171,14 @@ def load_stacks(
         raise RecipeError(f"patch = {config.patch} in the recipe must be at most {STACK_PX}.")
     data = data_set(config.data_set)
     fields = data.read(images, "train")
-    folder = cache / f"{config.data_set}-train"
+    # The stem: a data set may be given by the path of its file, the cache stays one folder.
+    known_as = Path(config.data_set).stem
+    folder = cache / f"{known_as}-train"
     paths = render_cache(folder, fields, config.stacks, config.seed)
     if config.degraded:
         paths += render_cache(folder, fields, config.degraded, config.seed, degraded=True)
     held_out = render_cache(
-        cache / f"{config.data_set}-validation",
+        cache / f"{known_as}-validation",
         data.read(images, "validation"),
         min(VALIDATION_STACKS, config.stacks),
         config.seed + 1,
