@@ -22,7 +22,8 @@ from napari_focusfuse.defocus import gaussian_blur
 from napari_focusfuse.metrics import ssim_paper
 from napari_focusfuse.model_card import read_card
 from napari_focusfuse.pixels import to_uint8
-from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingRun
+from napari_focusfuse.training_config import RecipeError, TrainingConfig
+from napari_focusfuse.training_run import TrainingRun
 from napari_focusfuse.weights import load_model
 
 ROOT = Path(__file__).parents[2]

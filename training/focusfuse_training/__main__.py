@@ -9,7 +9,8 @@ import tomllib
 from pathlib import Path
 
 from napari_focusfuse.slide import FocusFuseError
-from napari_focusfuse.training_run import TrainingConfig, TrainingRun
+from napari_focusfuse.training_config import TrainingConfig
+from napari_focusfuse.training_run import TrainingRun
 
 from .trainer import TrainingError, train
 

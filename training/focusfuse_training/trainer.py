@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, data_set
 from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.models import build
-from napari_focusfuse.training_run import RecipeError, TrainingConfig, TrainingRun
+from napari_focusfuse.training_config import RecipeError, TrainingConfig
+from napari_focusfuse.training_run import TrainingRun
 from napari_focusfuse.weights import load_model, save_model
 
 from .losses import blur_loss, generator_loss, ssim
