@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -13,6 +13,9 @@ from .blur_model import BlurConfig, BlurModel
 from .generator import Generator, GeneratorConfig
 from .small_blur import SmallBlurConfig, SmallBlurModel
 from .swift import SwiftConfig, SwiftGenerator
+
+Settings = TypeVar("Settings")
+"""A configuration class: a frozen dataclass of integers, switches and choices."""
 
 _ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "generator": (Generator, GeneratorConfig),
@@ -51,20 +54,37 @@ def build(architecture: str, config: Mapping[str, object]) -> nn.Module:
         known = ", ".join(_ARCHITECTURES)
         raise ModelError(f"The architecture {architecture!r} is unknown; known are {known}.")
     network, settings = _ARCHITECTURES[architecture]
+    module: nn.Module = network(read_settings(settings, config, f"architecture {architecture!r}"))
+    return module
+
+
+def read_settings(settings: type[Settings], config: Mapping[str, object], owner: str) -> Settings:
+    """Make a network's settings from values nobody vouches for.
+
+    Parameters
+    ----------
+    settings
+        Its configuration class.
+    config
+        Some of the class's fields; others keep their defaults.
+    owner
+        What an error calls the network, such as ``"architecture 'swift'"``.
+
+    Raises
+    ------
+    ModelError
+        If a field is unknown, or a value is impossible.
+    """
     kinds = get_type_hints(settings)
     for name, value in config.items():
         if name not in kinds:
-            raise ModelError(
-                f"The architecture {architecture!r} has no setting {name!r}; it has "
-                f"{', '.join(kinds)}."
-            )
+            raise ModelError(f"The {owner} has no setting {name!r}; it has {', '.join(kinds)}.")
         if not _possible(name, value, kinds[name]):
             raise ModelError(
-                f"The setting {name} of the architecture {architecture!r} cannot be {value!r:.80}; "
+                f"The setting {name} of the {owner} cannot be {value!r:.80}; "
                 f"give {_wanted(name, kinds[name])}."
             )
-    module: nn.Module = network(settings(**config))
-    return module
+    return settings(**config)
 
 
 def _possible(name: str, value: object, kind: Any) -> bool:
