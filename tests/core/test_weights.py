@@ -20,6 +20,10 @@ TINY = {
     "blur": ({"width": 4}, (0,), 3, 16),
     "swift": ({"width": 4, "planes": 3}, (-1, 0, 1), 9, 4),
     "small-blur": ({"width": 4}, (0,), 3, 4),
+    "fusiongan": ({"width": 8, "planes": 3}, (-1, 0, 1), 9, 1),
+    "pix2pix": ({"width": 4, "planes": 3, "levels": 4}, (-1, 0, 1), 9, 16),
+    "srgan": ({"width": 4, "planes": 3, "blocks": 1}, (-1, 0, 1), 9, 1),
+    "liu": ({"width": 4}, (0,), 2, 2),
 }
 
 

@@ -38,7 +38,7 @@ PYRAMID = MethodInfo(
     settings={"levels": 4, "window": 5},
 )
 
-_FUSING = ("swift", "generator")
+_FUSING = ("swift", "generator", "fusiongan", "pix2pix", "srgan")
 _SMALL_BLUR = "small-blur"
 
 
@@ -99,9 +99,7 @@ def model_info(path: Path, card: ModelCard) -> MethodInfo:
         If it does not fuse, or needs a blur model that is not there.
     """
     if card.architecture not in _FUSING:
-        raise ModelError(
-            f"{path.name} does not fuse focus layers, it marks blurred regions; choose another."
-        )
+        raise ModelError(f"{path.name} does not fuse focus layers; choose another model.")
     halo, multiple_of = card.halo, card.multiple_of
     companion = blur_companion(path, card)
     if companion is not None:

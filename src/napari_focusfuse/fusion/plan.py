@@ -30,6 +30,8 @@ class Preset:
 DEFAULT = Preset("default", tile=512, margin=None, ramp=8)
 PAPER = Preset("paper", tile=512, margin=0, ramp=128)
 """The paper's tiling: 512 px tiles, 128 px redundancy, distance weighting over all of it."""
+_COARSEST = 32
+"""The coarsest alignment in pixels of a method that is anchored only."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,14 @@ def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
     if detector is not None:
         halo = max(halo, detector.halo)
         alignment = math.lcm(alignment, detector.multiple_of)
+    side = alignment
+    if not info.exact:
+        # Its tiles disagree a little wherever they lie, and a margin of its coarsest pixel, up to
+        # 256 px, would leave no room in a tile.
+        alignment = math.gcd(alignment, _COARSEST)
 
-    def aligned(size: int) -> int:
-        return -(-size // alignment) * alignment
+    def aligned(size: int, to: int = alignment) -> int:
+        return -(-size // to) * to
 
     margin = min(aligned(halo), MAX_MARGIN) if preset.margin is None else aligned(preset.margin)
-    return TileGrid(aligned(preset.tile), margin, aligned(preset.ramp), alignment)
+    return TileGrid(aligned(preset.tile, side), margin, aligned(preset.ramp), alignment)

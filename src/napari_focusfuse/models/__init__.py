@@ -10,8 +10,12 @@ from torch import nn
 from napari_focusfuse.model_card import ModelError
 
 from .blur_model import BlurConfig, BlurModel
+from .fusiongan import FusionGanConfig, FusionGanGenerator
 from .generator import Generator, GeneratorConfig
+from .liu import LiuClassifier, LiuConfig
+from .pix2pix import Pix2PixConfig, Pix2PixGenerator
 from .small_blur import SmallBlurConfig, SmallBlurModel
+from .srgan import SrGanConfig, SrGanGenerator
 from .swift import SwiftConfig, SwiftGenerator
 
 Settings = TypeVar("Settings")
@@ -22,6 +26,10 @@ _ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "blur": (BlurModel, BlurConfig),
     "swift": (SwiftGenerator, SwiftConfig),
     "small-blur": (SmallBlurModel, SmallBlurConfig),
+    "fusiongan": (FusionGanGenerator, FusionGanConfig),
+    "pix2pix": (Pix2PixGenerator, Pix2PixConfig),
+    "srgan": (SrGanGenerator, SrGanConfig),
+    "liu": (LiuClassifier, LiuConfig),
 }
 
 _LIMITS = {
@@ -30,6 +38,7 @@ _LIMITS = {
     "half_blocks": (0, 16),
     "quarter_blocks": (0, 32),
     "blocks": (0, 32),
+    "levels": (2, 8),
 }
 """Smallest and largest value of each integer setting: no file may take the machine's memory."""
 
@@ -40,7 +49,8 @@ def build(architecture: str, config: Mapping[str, object]) -> nn.Module:
     Parameters
     ----------
     architecture
-        ``"generator"`` and ``"blur"`` (the paper's), ``"swift"`` or ``"small-blur"``.
+        ``"generator"`` and ``"blur"`` (the paper's), ``"swift"``, ``"small-blur"``, or one of the
+        networks to compare with: ``"fusiongan"``, ``"pix2pix"``, ``"srgan"`` and ``"liu"``.
     config
         Fields of the configuration class beside the network; others keep their defaults.  It may
         come from a file nobody vouches for.
