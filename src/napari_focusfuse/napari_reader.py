@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .layer_metadata import LayerData, slide_layers
-from .readers import open_slide
+from .readers import is_slide_folder, open_slide
 
 ReadSlides = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -34,8 +34,4 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _may_be_slide(path: Path) -> bool:
-    if not path.is_dir():
-        return True
-    from .readers.folder import holds_planes
-
-    return holds_planes(path)
+    return is_slide_folder(path) if path.is_dir() else True

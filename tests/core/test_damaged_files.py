@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_focusfuse.readers import open_slide
-from napari_focusfuse.slide import FocusFuseError, SlideError, UnsupportedSlideError
+from napari_focusfuse.slide import SlideError, UnsupportedSlideError
+from reading import read_everything
 from slide_files import make_stack, write_aperio, write_folder, write_ndpi, write_ome, write_pages
 
 SMALL = make_stack(3, 64, 128)
@@ -37,22 +38,6 @@ def whole(request, tmp_path_factory) -> tuple[str, bytes]:
     """Return the name and bytes of a sound file."""
     path = WRITERS[request.param](tmp_path_factory.mktemp(request.param))
     return path.name, path.read_bytes()
-
-
-def read_everything(path: Path) -> None:
-    """Open and read a file; whatever is wrong with it must be told in one sentence of ours."""
-    try:
-        with open_slide(path) as slide:
-            for level in range(len(slide.levels)):
-                height, width = (min(side, 200) for side in slide.levels[level].shape)
-                for plane in slide.planes[:4]:
-                    image = slide.read_region(plane, level, 0, 0, height, width)
-                    assert image.shape == (height, width, 3)
-            dict(slide.associated)
-    except FocusFuseError as error:
-        text = str(error)
-        assert "\n" not in text
-        assert text.endswith(".")
 
 
 @pytest.mark.parametrize("part", range(1, 16))

@@ -50,6 +50,7 @@ def test_every_sample_is_there(manifest: PluginManifest) -> None:
         "b.scn",
         "b.bif",
         "b.vms",
+        "b.dcm",
     ],
 )
 def test_slides_are_offered_to_us(manifest: PluginManifest, name: str) -> None:

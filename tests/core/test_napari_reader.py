@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dicom_files import write_dicom
 from drawn_slide import drawn
 from napari_focusfuse.layer_metadata import KEY
 from napari_focusfuse.napari_reader import get_reader
 from napari_focusfuse.slide import Region, SlideError
+from slide_files import make_stack
 
 
 def save(path: Path, plane: int, height: int = 40) -> None:
@@ -34,6 +36,16 @@ def test_images_of_different_size_are_no_slide(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 0)
     save(tmp_path / "b.png", 1, height=41)
     assert get_reader(str(tmp_path)) is None
+
+
+def test_a_folder_of_dicom_files_is_a_slide(tmp_path: Path) -> None:
+    stack = make_stack(3, 64, 64)
+    folder = write_dicom(tmp_path / "slide", stack, levels=1)
+    read = get_reader(str(folder))
+    assert read is not None
+    ((levels, keywords, _),) = read(str(folder))
+    assert np.array_equal(np.asarray(levels[0][2]), stack[2])
+    assert keywords["scale"] == pytest.approx((2.7, 0.5, 0.25))
 
 
 def test_a_stack_of_paths_gives_a_layer_each(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from napari_focusfuse.slide import Slide, SlideError, UnsupportedSlideError
 
+from .dicom_header import dicom_files, is_dicom
 from .faults import told
 from .tiff_header import is_tiff
 
-__all__ = ["READERS", "Reader", "open_slide"]
+__all__ = ["READERS", "Reader", "is_slide_folder", "open_slide"]
 
 
 class Reader(NamedTuple):
@@ -57,9 +58,19 @@ def open_slide(path: str | Path, zero: int | None = None) -> Slide:
                 return reader.open(path, zero)
     hint = " Keep the folder of the same name beside it." if path.suffix.lower() == ".mrxs" else ""
     raise UnsupportedSlideError(
-        f"{path.name} is not a slide any reader knows; open an OME-TIFF, NDPI or other scanner "
-        f"file, or a folder with one image per focus layer.{hint}"
+        f"{path.name} is not a slide any reader knows; open an OME-TIFF, NDPI, DICOM or other "
+        f"scanner file, or a folder with one image per focus layer.{hint}"
     )
+
+
+def is_slide_folder(path: Path) -> bool:
+    """Tell quickly whether a folder looks like a slide: no pixel is read, and nothing raised."""
+    from .folder import holds_planes
+
+    try:
+        return _is_dicom(path, b"") or holds_planes(path)
+    except OSError:
+        return False
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -72,7 +83,7 @@ def _first_bytes(path: Path) -> bytes:
     if path.stat().st_size == 0 and path.suffix.lower() != ".mrxs":  # there the folder counts
         raise SlideError(f"{path.name} is empty; copy or export it again.")
     with path.open("rb") as file:
-        return file.read(64)
+        return file.read(256)
 
 
 def _is_folder(path: Path, start: bytes) -> bool:
@@ -83,6 +94,16 @@ def _open_folder(path: Path, zero: int | None) -> Slide:
     from .folder import open_folder
 
     return open_folder(path, zero)
+
+
+def _is_dicom(path: Path, start: bytes) -> bool:
+    return is_dicom(start) or (path.is_dir() and bool(dicom_files(path)))
+
+
+def _open_dicom(path: Path, zero: int | None) -> Slide:
+    from .dicom import open_dicom
+
+    return open_dicom(path, zero)
 
 
 def _is_tiff(path: Path, start: bytes) -> bool:
@@ -126,6 +147,7 @@ def _open_openslide(path: Path, zero: int | None) -> Slide:
 
 
 READERS: tuple[Reader, ...] = (
+    Reader(_is_dicom, _open_dicom),  # a file may be DICOM and TIFF at once
     Reader(_is_folder, _open_folder),
     Reader(_is_tiff, _open_tiff),
     Reader(_is_openslide, _open_openslide),

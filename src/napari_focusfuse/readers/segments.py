@@ -40,7 +40,7 @@ def guard(page: Any, path: Path) -> None:
     if page.compression in _BOUNDED or "guarded" in vars(page):
         return
     decode: Callable[..., Any] = page.decode
-    measure = jpeg_size if page.compression in _JPEG else _header_size
+    measure = jpeg_size if page.compression in _JPEG else picture_size
 
     def checked(data: bytes | None, index: int, /, **options: Any) -> Any:
         # With a header of its own (NDPI) the size is the one computed for the page.
@@ -61,7 +61,10 @@ def _segment_shape(page: Any) -> tuple[int, int]:
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width) as the frame header of a JPEG stream declares them (ITU T.81, B.2)."""
+    """Return (height, width) as the frame header of a JPEG stream declares them (ITU T.81, B.2).
+
+    JPEG-LS (ITU T.87) has the same header with a marker of its own.
+    """
     position = 2
     while position + 9 <= len(data):
         if data[position] != 0xFF:
@@ -70,14 +73,15 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             position += 1 if marker == 0xFF else 2
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             frame = data[position + 5 : position + 9]
             return int.from_bytes(frame[:2], "big"), int.from_bytes(frame[2:], "big")
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
 
 
-def _header_size(data: bytes) -> tuple[int, int]:
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) as the header of a JPEG 2000, PNG or WebP stream declares them."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
