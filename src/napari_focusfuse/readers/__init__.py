@@ -14,6 +14,7 @@ from napari_focusfuse.slide import Slide, SlideError, UnsupportedSlideError
 
 from .dicom_header import dicom_files, is_dicom
 from .faults import told
+from .ome_zarr import is_ome_zarr_image, is_zarr, open_ome_zarr
 from .tiff_header import is_tiff
 
 __all__ = ["READERS", "Reader", "is_slide_folder", "open_slide"]
@@ -68,6 +69,8 @@ def is_slide_folder(path: Path) -> bool:
     from .folder import holds_planes
 
     try:
+        if is_zarr(path):  # other images of Zarr are left to other readers
+            return is_ome_zarr_image(path)
         return _is_dicom(path, b"") or holds_planes(path)
     except OSError:
         return False
@@ -104,6 +107,10 @@ def _open_dicom(path: Path, zero: int | None) -> Slide:
     from .dicom import open_dicom
 
     return open_dicom(path, zero)
+
+
+def _is_zarr(path: Path, start: bytes) -> bool:
+    return is_zarr(path)
 
 
 def _is_tiff(path: Path, start: bytes) -> bool:
@@ -147,6 +154,7 @@ def _open_openslide(path: Path, zero: int | None) -> Slide:
 
 
 READERS: tuple[Reader, ...] = (
+    Reader(_is_zarr, open_ome_zarr),
     Reader(_is_dicom, _open_dicom),  # a file may be DICOM and TIFF at once
     Reader(_is_folder, _open_folder),
     Reader(_is_tiff, _open_tiff),
