@@ -15,6 +15,7 @@ from napari_focusfuse.slide import Slide, SlideError, UnsupportedSlideError
 from .dicom_header import dicom_files, is_dicom
 from .faults import told
 from .ome_zarr import is_ome_zarr_image, is_zarr, open_ome_zarr
+from .probe import probing
 from .tiff_header import is_tiff
 
 __all__ = ["READERS", "Reader", "is_slide_folder", "open_slide"]
@@ -29,7 +30,7 @@ class Reader(NamedTuple):
     """Takes the path and the index of layer 0, or None for the file's own."""
 
 
-def open_slide(path: str | Path, zero: int | None = None) -> Slide:
+def open_slide(path: str | Path, zero: int | None = None, *, probe: bool | None = None) -> Slide:
     """Open a slide.
 
     Parameters
@@ -38,6 +39,9 @@ def open_slide(path: str | Path, zero: int | None = None) -> Slide:
         A file, or a folder with one image per focal plane.
     zero
         Index of the plane that counts as layer 0, from the lowest; None is the file's own.
+    probe
+        Whether formats that can end the process are tried in another one first; None is yes,
+        unless ``FOCUSFUSE_PROBE=0`` is in the environment.
 
     Returns
     -------
@@ -52,7 +56,7 @@ def open_slide(path: str | Path, zero: int | None = None) -> Slide:
         If there is no plane ``zero``.
     """
     path = Path(path)
-    with told(path):
+    with told(path), probing(probe):
         start = _first_bytes(path)
         for reader in READERS:
             if reader.detect(path, start):

@@ -15,6 +15,7 @@ from napari_focusfuse.slide import FocalPlane, Level, Region, Slide, SlideError,
 from .alpha import over
 from .associated import Pictures
 from .faults import damaged, told
+from .probe import probe
 from .tiff_header import check_tiff, is_tiff
 
 _GENERIC = "generic-tiff"
@@ -28,7 +29,8 @@ def vendor(path: Path) -> str | None:
     A plain tiled TIFF is no scanner's format: our own reader knows more about it.
     """
     _check(path)
-    name = openslide.OpenSlide.detect_format(path)
+    finding = probe(path, "openslide")
+    name = finding.format if finding else openslide.OpenSlide.detect_format(path)
     return None if name == _GENERIC else name
 
 
@@ -42,6 +44,7 @@ def open_openslide(path: Path, zero: int | None = None) -> OpenSlideSlide:
     """
     with told(path):
         _check(path)
+        probe(path, "openslide")
         handle = openslide.OpenSlide(path)
         try:
             return OpenSlideSlide(path, handle, zero)
