@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .slide import FocusFuseError
 
 Setting = str | int | float | bool
+Task = Literal["fuse", "segment", "choose"]
+_TASKS: dict[str, Task] = {"blur": "segment", "small-blur": "segment", "liu": "choose"}
 
 
 class RecipeError(FocusFuseError, ValueError):
@@ -131,9 +133,9 @@ class TrainingConfig:
         return int(self.network.get("planes", 1))
 
     @property
-    def segments_blur(self) -> bool:
-        """Whether the network marks blurred regions; the others return images."""
-        return self.architecture in ("blur", "small-blur")
+    def task(self) -> Task:
+        """What the network learns: to return images, to mark blur, or to choose the sharper one."""
+        return _TASKS.get(self.architecture, "fuse")
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> TrainingConfig:

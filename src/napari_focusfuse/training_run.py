@@ -261,8 +261,10 @@ class TrainingRun:
             return RunStatus("running", step, steps, message)
         if not ending:
             return RunStatus("new", 0, steps)
-        state = _ENDS.get(ending, "failed")  # it began and never said how it ended
-        return RunStatus(state, step, steps, message if state != "failed" else self._last_words())
+        if ending in _ENDS:
+            return RunStatus(_ENDS[ending], step, steps, message)
+        # It began and never said how it ended.
+        return RunStatus("failed", step, steps, self._last_words())
 
     def _last_words(self) -> str:
         if self.text_log.exists():

@@ -17,13 +17,14 @@ from focusfuse_training.__main__ import main
 from focusfuse_training.controls import fit_threshold, non_local_means, sharpness
 from focusfuse_training.losses import ssim
 from focusfuse_training.masks import Confusion
-from focusfuse_training.trainer import learning_rate, train
+from focusfuse_training.schedule import learning_rate
+from focusfuse_training.trainer import train
 from napari_focusfuse.defocus import gaussian_blur
 from napari_focusfuse.metrics import ssim_paper
 from napari_focusfuse.model_card import read_card
 from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
-from napari_focusfuse.training_run import TrainingRun
+from napari_focusfuse.training_run import TrainingData, TrainingRun
 from napari_focusfuse.weights import load_model
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ def test_two_steps_where_nothing_but_the_trainers_own_dependencies_exists(
     network, card = load_model(tmp_path / "run" / "best.safetensors")
     assert card.training["steps_done"] in (1, 2)
     assert card.halo == network.reach
-    assert len(list((images / "cache" / "drawn-train").glob("*.npz"))) == 2, (
+    assert len(list((images / "cache" / "drawn-train").glob("*.stack.safetensors"))) == 2, (
         "stacks stay in the cache"
     )
 
@@ -142,8 +143,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(images: Path, tmp_path: Path)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main(arguments(path, images, whole)) == 0
     stopped = StoppedAfterTwoSteps(parts)
-    stopped.create(TrainingConfig.read(path))
-    train(stopped, images, images / "cache", accelerator="cpu")
+    stopped.create(TrainingConfig.read(path), TrainingData(images, cache=images / "cache"))
+    train(stopped, accelerator="cpu")
     assert stopped.state.exists()
     assert not stopped.last.exists()
     assert main(arguments(path, images, parts)) == 0
@@ -187,9 +188,9 @@ def test_a_wrong_recipe_is_explained(line: str, message: str, tmp_path: Path) ->
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
-    config = TrainingConfig("a", "A", "swift", steps=1000, learning_rate=1.0)
-    rates = [learning_rate(step, config) for step in range(1001)]
-    assert max(rates) == 1.0
+    config = TrainingConfig("a", "A", "swift", steps=1000, learning_rate=0.5)
+    rates = [learning_rate(config, step, 0.0) for step in range(1001)]
+    assert max(rates) == 0.5
     assert int(np.argmax(rates)) in (199, 200)
     assert rates[-1] == pytest.approx(0, abs=1e-6)
 

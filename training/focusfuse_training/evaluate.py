@@ -44,12 +44,12 @@ from napari_focusfuse.weights import load_model, save_model
 
 from .controls import fit_threshold, gaussian, non_local_means, sharpness
 from .masks import Confusion, foreground
-from .trainer import is_blur_model
 
 log = logging.getLogger(__name__)
 
 NOISE = 255 / CAMERA.electrons**0.5
 """Grey levels of shot noise on white: what the denoising controls are told."""
+_BLUR_MODELS = ("blur", "small-blur")
 Fuse = Callable[[SimulatedStack], UInt8Image]
 Table = dict[str, dict[str, float]]
 
@@ -156,8 +156,8 @@ class Scorer:
 
     def __init__(self, files: Sequence[Path]) -> None:
         cards = [(path, read_card(path)) for path in files]
-        generators = [file for file in cards if not is_blur_model(file[1].architecture)]
-        detectors = [file for file in cards if is_blur_model(file[1].architecture)]
+        generators = [file for file in cards if file[1].architecture not in _BLUR_MODELS]
+        detectors = [file for file in cards if file[1].architecture in _BLUR_MODELS]
         self.methods = [load_neural(model_info(*file)) for file in generators]
         self.rows = entries(self.methods) if self.methods else []
         self.detectors = [load_detector(detector_info(*file)) for file in detectors]

@@ -12,6 +12,9 @@ from napari_focusfuse.slide import UInt8Image
 
 BoolImage = npt.NDArray[np.bool_]
 
+UNKNOWN = 255
+"""In a mask of training data: nobody can say whether this pixel is blurred."""
+
 
 @dataclass(frozen=True)
 class Confusion:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_focusfuse.benchmark_definition import simulate
 from napari_focusfuse.defocus import (
@@ -23,39 +20,13 @@ from napari_focusfuse.defocus import (
 )
 from napari_focusfuse.slide import UInt8Image
 
+from .stack import SUFFIX, StackError, StackFile, TrainingStack
+
 log = logging.getLogger(__name__)
 
-STACK_PX = 480
 _CHANNELS = len(WAVELENGTHS_UM)
-Maker = Callable[[Sequence[UInt8Image], tuple[int, ...]], "TrainingStack"]
-"""Makes one stack from sharp images and a seed."""
-
-
-@dataclass(frozen=True)
-class TrainingStack:
-    """What the trainer sees of one simulated stack."""
-
-    planes: UInt8Image
-    """(3, Y, X, 3): layers -1, 0, +1."""
-    truth_one: UInt8Image
-    """(Y, X, 3): what a model of one plane should return."""
-    truth_three: UInt8Image
-    """(Y, X, 3): what a model of three planes should return."""
-    blurred: npt.NDArray[np.bool_]
-    """(Y, X): where layer 0 is out of focus."""
-
-    def save(self, path: Path) -> None:
-        """Write the stack, atomically, so that an interrupted run leaves no half file."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, **vars(self))
-        os.replace(partial, path)
-
-    @classmethod
-    def load(cls, path: Path) -> TrainingStack:
-        """Read a stack that :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in arrays.files})
+Maker = Callable[[Sequence[UInt8Image], int, tuple[int, ...]], TrainingStack]
+"""Makes one stack from sharp images, its side in pixels and a seed."""
 
 
 def random_optics(rng: np.random.Generator) -> Optics:
@@ -91,20 +62,20 @@ def random_stain(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
     return np.rint(np.exp(-density) * 255.0).astype(np.uint8)
 
 
-def random_crop(images: Sequence[UInt8Image], rng: np.random.Generator) -> UInt8Image:
+def random_crop(images: Sequence[UInt8Image], side: int, rng: np.random.Generator) -> UInt8Image:
     """Cut a square of a random image, turned and flipped at random; one in two keeps its stain."""
     image = images[int(rng.integers(len(images)))]
-    y, x = (int(rng.integers(side - STACK_PX + 1)) for side in image.shape[:2])
-    crop = np.rot90(image[y : y + STACK_PX, x : x + STACK_PX], int(rng.integers(4)))
+    y, x = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
+    crop = np.rot90(image[y : y + side, x : x + side], int(rng.integers(4)))
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     return random_stain(crop, rng) if rng.random() < 0.5 else np.ascontiguousarray(crop)
 
 
-def make_stack(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingStack:
+def make_stack(images: Sequence[UInt8Image], side: int, seed: tuple[int, ...]) -> TrainingStack:
     """Simulate one stack; the same images and seed give the same stack."""
     rng = np.random.default_rng(seed)
-    image, optics = random_crop(images, rng), random_optics(rng)
+    image, optics = random_crop(images, side, rng), random_optics(rng)
     height = uniform_height(
         image.shape[:2],
         random_depth_um(rng),
@@ -115,36 +86,66 @@ def make_stack(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingS
     # Layer 0 need not lie in the middle of the specimen.
     height += np.float32(rng.uniform(-1.0, 1.0))
     stack = simulate(image, height, rng, optics=optics, camera=random_camera(rng))
-    return TrainingStack(
-        stack.planes, stack.truth_one, stack.truth_all, blur_labels(optics, height, 0.0)
-    )
+    blurred = blur_labels(optics, height, 0.0).astype(np.uint8)
+    return TrainingStack(stack.planes, stack.truth_one, stack.truth_all, blurred)
 
 
-def make_degraded(images: Sequence[UInt8Image], seed: tuple[int, ...]) -> TrainingStack:
+def make_degraded(images: Sequence[UInt8Image], side: int, seed: tuple[int, ...]) -> TrainingStack:
     """Blur random regions of a sharp image (the paper's degradation model); all planes alike."""
     rng = np.random.default_rng(seed)
-    image = random_crop(images, rng)
+    image = random_crop(images, side, rng)
     blurred, mask = degrade(image, rng)
-    return TrainingStack(np.stack([blurred] * 3), image, image, mask)
+    return TrainingStack(np.stack([blurred] * 3), image, image, mask.astype(np.uint8))
 
 
 def render_cache(
-    folder: Path, images: Sequence[UInt8Image], count: int, seed: int, *, degraded: bool = False
-) -> list[Path]:
-    """Render what is missing of ``count`` stacks into a folder and return all their paths."""
+    folder: Path,
+    images: Sequence[UInt8Image],
+    count: int,
+    seed: int,
+    *,
+    side: int,
+    degraded: bool = False,
+) -> list[StackFile]:
+    """Render what is missing of ``count`` stacks into a folder and return all of them.
+
+    Parameters
+    ----------
+    side
+        Of a stack, in pixels.
+
+    Raises
+    ------
+    StackError
+        If the disk refuses, or the images are smaller than a stack.
+    """
+    smallest = min(min(image.shape[:2]) for image in images)
+    if smallest < side:
+        raise StackError(
+            f"A sharp image is only {smallest} px wide; lower stack_px = {side} in the recipe."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [
-        folder / f"{'degraded' if degraded else 'stack'}-{seed}-{i:05}.npz" for i in range(count)
-    ]
-    missing = [(i, path) for i, path in enumerate(paths) if not path.exists()]
-    if not missing:
-        return paths
-    log.info("rendering %d of %d stacks into %s", len(missing), count, folder)
-    make = make_degraded if degraded else make_stack
-    with ProcessPoolExecutor(initializer=_set_images, initargs=(list(images),)) as pool:
-        for _ in pool.map(_render_one, [(make, (seed, i), path) for i, path in missing]):
-            pass
-    return paths
+    kind, make = ("degraded", make_degraded) if degraded else ("stack", make_stack)
+    paths = [folder / f"{kind}-{side}-{seed}-{i:05}{SUFFIX}" for i in range(count)]
+    missing = [(i, path) for i, path in enumerate(paths) if not _is_whole(path)]
+    if missing:
+        log.info("rendering %d of %d stacks into %s", len(missing), count, folder)
+        tasks = [(make, side, (seed, i), path) for i, path in missing]
+        with ProcessPoolExecutor(initializer=_set_images, initargs=(list(images),)) as pool:
+            for _ in pool.map(_render_one, tasks):
+                pass
+    return [StackFile(path) for path in paths]
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        StackFile(path)
+    except StackError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 _images: list[UInt8Image] = []
@@ -155,6 +156,6 @@ def _set_images(images: list[UInt8Image]) -> None:
     _images[:] = images
 
 
-def _render_one(task: tuple[Maker, tuple[int, int], Path]) -> None:
-    make, seed, path = task
-    make(_images, seed).save(path)
+def _render_one(task: tuple[Maker, int, tuple[int, int], Path]) -> None:
+    make, side, seed, path = task
+    make(_images, side, seed).save(path)

@@ -3,298 +3,338 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, data_set
-from napari_focusfuse.model_card import ModelCard
-from napari_focusfuse.models import build
-from napari_focusfuse.training_config import RecipeError, TrainingConfig
+from napari_focusfuse.training_config import TrainingConfig
 from napari_focusfuse.training_run import TrainingRun
-from napari_focusfuse.weights import load_model, save_model
 
-from .losses import blur_loss, generator_loss, ssim
-from .masks import Confusion
-from .patches import Batch, cut
-from .simulation import STACK_PX, TrainingStack, render_cache
+from .checkpoint import blur_model_of, restore_state, save_models, save_state
+from .corpus import Corpus, gather
+from .focus_pairs import pair_loss
+from .learner import Learner, Trained, make_learner
+from .losses import adversarial_loss, blur_loss, content_losses
+from .patches import Batch, Feeder, Order
+from .schedule import learning_rate
+from .validation import validate
 
 log = logging.getLogger(__name__)
 
-VALIDATION_STACKS = 8
-_WARM_UP_STEPS = 200
-_LIMITS = (
-    "Research use only: not for diagnosis; a restored pixel is an inference, not an observation.",
-    "Trained on simulated defocus of conventional Papanicolaou smears only: other stains, scanners "
-    "and optics were not seen.",
-    "Cells outside the captured focus layers by more than about 3 um are beyond recovery.",
-    "Not for unstained or refracting specimens: on live algae the three-layer model scored below "
-    "the untouched layer.",
-)
+MAX_BAD_STEPS = 5
+"""Steps in a row without a finite loss after which training ends."""
+SETTLING = 32
+"""Batches over which the statistics of batch normalisation are measured before a validation."""
+MIN_PATCH = 64
+"""Smallest patch memory may force on a run."""
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
-def is_blur_model(architecture: str) -> bool:
-    """Tell whether an architecture segments blur; the others return images."""
-    return architecture in ("blur", "small-blur")
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Return the rate at a step: linear warm-up, then a half cosine to zero."""
-    if step < _WARM_UP_STEPS:
-        return config.learning_rate * (step + 1) / _WARM_UP_STEPS
-    done = (step - _WARM_UP_STEPS) / max(1, config.steps - _WARM_UP_STEPS)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-@dataclass
-class Learner:
-    """A network, its optimiser, and the running mean of its weights."""
-
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    mean: nn.Module
-    step: int = 0
-    best: float = math.inf
-
-    def update_mean(self, decay: float) -> None:
-        """Move the running mean towards the weights; early on it follows them closely."""
-        decay = min(decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            pairs = zip(self.mean.parameters(), self.network.parameters(), strict=True)
-            for mean, now in pairs:
-                mean.lerp_(now.to(mean.device), 1 - decay)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return everything that resuming needs, as plain tensors."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
-        counters = torch.tensor([float(self.step), self.best], dtype=torch.float64)
-        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()} | {
-            "counters": counters
-        }
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take up a state that :meth:`state` returned."""
-        self.network.load_state_dict(_under("network.", tensors))
-        self.mean.load_state_dict(_under("mean.", tensors))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under("optimiser.", tensors).items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.best = int(tensors["counters"][0]), float(tensors["counters"][1])
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def train(run: TrainingRun, images: Path, cache: Path, *, accelerator: str = "auto") -> None:
+def train(run: TrainingRun, *, accelerator: str = "auto") -> None:
     """Train, or go on with, the run of a folder until its recipe's steps are done or it is stopped.
 
     Parameters
     ----------
-    images
-        Folder of the data set's images.
-    cache
-        Folder for rendered stacks; runs of the same data set share it.
+    accelerator
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
-    config = TrainingConfig.read(run.config_file)
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=config.precision)
-    planes = int(config.network.get("planes", 1))
+    config = run.config()
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,
+    )
+    fabric.launch()
+    if fabric.is_global_zero:
+        run.acquire()
+    try:
+        _train(run, config, fabric)
+    except BaseException as error:
+        if fabric.is_global_zero:
+            run.log({"event": "failed", "text": str(error) or type(error).__name__})
+        raise
+    finally:
+        if fabric.is_global_zero:
+            run.release()
+
+
+def _train(run: TrainingRun, config: TrainingConfig, fabric: Fabric) -> None:
     fabric.seed_everything(config.seed, verbose=False)
-    training, validation = load_stacks(config, images, cache)
-    learner = make_learner(config, fabric)
-    if run.state.exists():
-        learner.restore(load_file(run.state, device="cpu"))
-    started = time.perf_counter()
-    while learner.step < config.steps and not run.stop_requested():
-        batch = cut(training, planes, config.patch, config.batch, (config.seed, learner.step))
-        for group in learner.optimiser.param_groups:
-            group["lr"] = learning_rate(learner.step, config)
-        loss = step(learner, batch.to(fabric.device), config, fabric)
-        learner.step += 1
-        learner.update_mean(config.mean_decay)
-        if learner.step % 50 == 0:
-            record = {"step": learner.step, "loss": loss, "seconds": time.perf_counter() - started}
-            run.log(record)
-        if learner.step % config.validate_every == 0 or learner.step == config.steps:
-            save(run, config, learner, validate(learner.mean, validation, config))
-    save_state(run, learner)
+    with fabric.rank_zero_first():  # it cuts and renders, the others read
+        corpus = gather(config, run.data(), run)
+    learner = make_learner(config, blur_model_of(run, config), fabric)
+    resumed = restore_state(run, learner)
+    loop = Loop(run, config, fabric, corpus, learner)
+    loop.say("resumed" if resumed else "started", _described(config, corpus, fabric))
+    while learner.step < config.steps:
+        ended = loop.advance()
+        if ended:
+            break
+    if fabric.is_global_zero:
+        save_state(run, learner)
+    done = learner.step >= config.steps
+    loop.say("finished" if done else "stopped", f"after {learner.step} of {config.steps} steps")
 
 
-def step(learner: Learner, batch: Batch, config: TrainingConfig, fabric: Fabric) -> float:
-    """Take one optimiser step and return the loss.
+def _described(config: TrainingConfig, corpus: Corpus, fabric: Fabric) -> str:
+    stacks = sum(len(group.files) for group in corpus.train)
+    where = f"{fabric.world_size} x {fabric.device.type}"
+    return f"{config.title}: {config.steps} steps on {where}, {stacks} training stacks"
 
-    Raises
-    ------
-    TrainingError
-        If the loss is not a number: the last checkpoint is still good.
-    """
-    output = learner.network(batch.stacked)
-    if is_blur_model(config.architecture):
-        loss = blur_loss(output, batch.blurred)
-    else:
-        loss = generator_loss(output, batch.truth, config.ssim_weight)
-    if not bool(torch.isfinite(loss)):
-        raise TrainingError(
-            f"The loss is {float(loss)} at step {learner.step}: lower learning_rate."
+
+@dataclass
+class Loop:
+    """One process' part of a run."""
+
+    run: TrainingRun
+    config: TrainingConfig
+    fabric: Fabric
+    corpus: Corpus
+    learner: Learner
+    started: float = field(default_factory=time.perf_counter)
+
+    def say(self, event: str, text: str) -> None:
+        """Write an event to both logs."""
+        if self.fabric.is_global_zero:
+            log.info("step %d: %s: %s", self.learner.step, event, text)
+            self.run.log({"step": self.learner.step, "event": event, "text": text})
+
+    def advance(self) -> bool:
+        """Train until the run is done, stopped, or out of memory; return whether it was stopped."""
+        size, world = self.learner.batch, self.fabric.world_size
+        first = self.learner.patches + self.fabric.global_rank * size
+        groups, planes = self.corpus.train, self.config.planes
+        order = Order(groups, planes, self.learner.patch, self.config.seed)
+        with Feeder(order, first, size, size * world) as feeder:
+            since = _Pace(feeder)
+            while self.learner.step < self.config.steps:
+                try:
+                    losses = self._step(feeder.next().to(self.fabric.device))
+                except (MemoryError, RuntimeError) as error:
+                    if not _out_of_memory(error) or world > 1:
+                        raise
+                    self._make_smaller()
+                    return False
+                if losses is None:
+                    return True
+                self._report(losses, since)
+        return False
+
+    def _step(self, batch: Batch) -> dict[str, float] | None:
+        """Take one step and return its losses, averaged over the processes; None: stop."""
+        learner, config = self.learner, self.config
+        seen = learner.patches / max(1, self._epoch())
+        rate = learning_rate(config, learner.step, seen)
+        # Whatever is drawn in a step, it does not depend on what was drawn before.
+        torch.manual_seed(
+            (config.seed << 32) + learner.step * self.fabric.world_size + self.fabric.global_rank
         )
-    learner.optimiser.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 1.0)
-    learner.optimiser.step()
-    return float(loss.detach())
+        losses, output, stacked = self._content(batch)
+        joined = learner.adversary is not None and learner.step >= config.adversary_from
+        if learner.adversary is not None and joined:
+            losses["adversarial"] = config.adversarial_weight * self._judged(output, stacked)
+        total = sum(losses.values(), torch.zeros((), device=self.fabric.device))
+        shared = self._shared({"loss": total.detach(), **losses})
+        if shared is None:
+            return None
+        if not _finite(shared["loss"]):
+            self._bad_step(shared["loss"])
+        else:
+            learner.bad_steps = 0
+            self.fabric.backward(total)
+            learner.generator.update(rate, config.clip)
+            if learner.adversary is not None and joined:
+                shared["discriminator"] = self._teach(
+                    learner.adversary, batch.truth, output.detach().float(), stacked, rate
+                )
+        learner.step += 1
+        learner.patches += learner.batch * self.fabric.world_size
+        learner.update_mean(config.mean_decay)
+        return shared | {"learning_rate": rate}
+
+    def _content(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        stacked, network = self.learner.inputs(batch), self.learner.generator
+        network.network.train()
+        if self.config.task == "choose":
+            loss, output = pair_loss(network.forward, batch.truth)
+            return {"entropy": loss}, output, stacked
+        output = network.forward(stacked)
+        if self.config.task == "segment":
+            return {"entropy": blur_loss(output, batch.blurred)}, output, stacked
+        return content_losses(output, batch.truth, self.config), output, stacked
+
+    def _judged(self, output: Tensor, stacked: Tensor) -> Tensor:
+        """Return how far the adversary is from taking the output for real; it does not learn."""
+        assert self.learner.adversary is not None
+        critic = self.learner.adversary.network.requires_grad_(False)
+        with self.fabric.autocast():
+            logits = critic(output, stacked)
+        critic.requires_grad_(True)
+        return adversarial_loss(logits, real=True, kind=self.config.adversarial_loss)
+
+    def _teach(
+        self, adversary: Trained, truth: Tensor, fake: Tensor, stacked: Tensor, rate: float
+    ) -> float:
+        """Let the adversary tell truth from output (the paper, equation 4); return its loss.
+
+        The output is that of before the generator's update: another pass would cost a third more.
+        """
+        kind, total = self.config.adversarial_loss, 0.0
+        for _ in range(self.config.discriminator_steps):
+            # Two passes, two backward passes: gradients are shared between processes after both.
+            with self.fabric.no_backward_sync(adversary.forward, enabled=True):
+                real = adversarial_loss(adversary.forward(truth, stacked), real=True, kind=kind)
+                self.fabric.backward(real)
+            false = adversarial_loss(adversary.forward(fake, stacked), real=False, kind=kind)
+            self.fabric.backward(false)
+            adversary.update(rate * self.config.discriminator_rate, self.config.clip)
+            total = float(real.detach() + false.detach())
+        return total
+
+    def _shared(self, losses: dict[str, Tensor]) -> dict[str, float] | None:
+        """Return the losses averaged over the processes, or None if anybody was told to stop."""
+        stop = self.fabric.is_global_zero and self.run.stop_requested()
+        values = [*(loss.detach().float() for loss in losses.values())]
+        told = torch.stack([*values, torch.tensor(float(stop), device=self.fabric.device)])
+        if self.fabric.world_size > 1:
+            told = self.fabric.all_reduce(told, reduce_op="mean")
+        *means, stopped = told.tolist()
+        return None if stopped > 0 else dict(zip(losses, means, strict=True))
+
+    def _bad_step(self, loss: float) -> None:
+        """Leave the weights alone; after some such steps in a row, end."""
+        self.learner.bad_steps += 1
+        self.say("bad loss", f"the loss is {loss}; the weights stay as they are")
+        if self.learner.bad_steps >= MAX_BAD_STEPS:
+            raise TrainingError(
+                f"The loss was no number for {MAX_BAD_STEPS} steps, at step {self.learner.step}: "
+                "the last checkpoint is good; lower learning_rate or use precision 32-true."
+            )
+
+    def _make_smaller(self) -> None:
+        """Halve the batch, or the patch once the batch is one."""
+        learner = self.learner
+        learner.generator.optimiser.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if learner.batch > 1:
+            learner.batch //= 2
+        elif learner.patch // 2 >= MIN_PATCH:
+            learner.patch = learner.patch // 32 * 16
+        else:
+            raise TrainingError(
+                f"Memory does not suffice for one patch of {learner.patch} px: close other "
+                "programs, choose a smaller width, or another device."
+            )
+        self.say("smaller batch", f"memory ran out: now {learner.batch} x {learner.patch} px")
+
+    def _epoch(self) -> int:
+        """Return how many patches make an epoch."""
+        if self.config.epoch:
+            return self.config.epoch
+        area = self.config.patch**2
+        files = (file for group in self.corpus.train for file in group.files)
+        return sum(max(1, file.shape[0] * file.shape[1] // area) for file in files)
+
+    def _report(self, losses: dict[str, float], pace: _Pace) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        step, config = self.learner.step, self.config
+        pace.note(losses)
+        if step % config.log_every == 0:
+            parts = pace.means()
+            record: dict[str, Any] = {"step": step, "loss": parts.pop("loss")}
+            record |= {"learning_rate": parts.pop("learning_rate"), "losses": parts}
+            images = config.log_every * self.learner.batch * self.fabric.world_size
+            self.run.log(record | pace.since(images) | {"seconds": self._seconds()})
+        if step % config.validate_every == 0 or step == config.steps:
+            self._validate()
+            pace.pause()
+
+    def _validate(self) -> None:
+        order = Order(
+            self.corpus.train, self.config.planes, self.learner.patch, self.config.seed + 1
+        )
+        numbers = range(0, SETTLING * self.learner.batch, self.learner.batch)
+        self.learner.settle_statistics(order.batch(n, self.learner.batch) for n in numbers)
+        sheet = self.run.previews / f"{self.learner.step:07}.png"
+        scores = validate(self.learner, self.corpus.validation, self.config, sheet)
+        best = scores["error"] < self.learner.best
+        self.learner.best = min(scores["error"], self.learner.best)
+        save_models(self.run, self.config, self.learner, scores, best=best)
+        save_state(self.run, self.learner)
+        record = {"step": self.learner.step, "validation": scores, "best": best}
+        self.run.log(record | {"seconds": self._seconds()})
+        log.info("step %d of %d: %s", self.learner.step, self.config.steps, scores)
+
+    def _seconds(self) -> float:
+        return round(time.perf_counter() - self.started, 2)
 
 
-def load_stacks(
-    config: TrainingConfig, images: Path, cache: Path
-) -> tuple[list[TrainingStack], list[TrainingStack]]:
-    """Return the training and the validation stacks, rendering what the cache lacks."""
-    if config.patch > STACK_PX:
-        raise RecipeError(f"patch = {config.patch} in the recipe must be at most {STACK_PX}.")
-    data = data_set(config.data_set)
-    fields = data.read(images, "train")
-    # The stem: a data set may be given by the path of its file, the cache stays one folder.
-    known_as = Path(config.data_set).stem
-    folder = cache / f"{known_as}-train"
-    paths = render_cache(folder, fields, config.stacks, config.seed)
-    if config.degraded:
-        paths += render_cache(folder, fields, config.degraded, config.seed, degraded=True)
-    held_out = render_cache(
-        cache / f"{known_as}-validation",
-        data.read(images, "validation"),
-        min(VALIDATION_STACKS, config.stacks),
-        config.seed + 1,
-    )
-    return [TrainingStack.load(p) for p in paths], [TrainingStack.load(p) for p in held_out]
+class _Pace:
+    """What happened since the last line of the log: mean losses, images a second, waiting."""
+
+    def __init__(self, feeder: Feeder) -> None:
+        self._feeder = feeder
+        self._losses: list[dict[str, float]] = []
+        self.pause()
+
+    def note(self, losses: dict[str, float]) -> None:
+        """Take down a step's losses."""
+        self._losses.append(losses)
+
+    def means(self) -> dict[str, float]:
+        """Return the means of the losses taken down, those that are not finite left out."""
+        names = self._losses[-1]
+        found = {name: [step[name] for step in self._losses if name in step] for name in names}
+        self._losses = []
+        return {name: _mean([v for v in values if _finite(v)]) for name, values in found.items()}
+
+    def pause(self) -> None:
+        """Start anew: what happened until now does not count."""
+        self._from, self._waited = time.perf_counter(), self._feeder.seconds_waited
+
+    def since(self, images: int) -> dict[str, Any]:
+        """Return the figures since the last call, and start anew."""
+        seconds = time.perf_counter() - self._from
+        waiting = (self._feeder.seconds_waited - self._waited) / seconds
+        self.pause()
+        return {
+            "images_per_s": round(images / seconds, 3),
+            "waiting": round(waiting, 4),
+            "memory_mb": _memory_mb(),
+        }
 
 
-def make_learner(config: TrainingConfig, fabric: Fabric) -> Learner:
-    """Build the network and what trains it, on Fabric's device.
+def _memory_mb() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated() >> 20)
+    if sys.platform == "win32":
+        return 0
+    import resource
 
-    Raises
-    ------
-    RecipeError, ModelError
-        If the model to start from is of another kind, or damaged.
-    """
-    network = build(config.architecture, dict(config.network))
-    if config.start:
-        start, card = load_model(config.start)
-        if (card.architecture, start.config) != (config.architecture, network.config):
-            raise RecipeError(f"{config.start} is another network than the recipe's; start afresh.")
-        network.load_state_dict(start.state_dict())
-    mean = build(config.architecture, dict(config.network))
-    mean.load_state_dict(network.state_dict())
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    network, optimiser = fabric.setup(network, optimiser)
-    return Learner(network, optimiser, mean.requires_grad_(False).eval().to(fabric.device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak >> 20 if sys.platform == "darwin" else peak >> 10)
 
 
-@torch.inference_mode()
-def validate(
-    network: nn.Module, stacks: list[TrainingStack], config: TrainingConfig
-) -> dict[str, float]:
-    """Return mean scores over the validation stacks; ``error`` is the one to minimise."""
-    device = next(network.parameters()).device
-    planes = int(config.network.get("planes", 1))
-    batches = [cut([s], planes, STACK_PX, 1, (i,)).to(device) for i, s in enumerate(stacks)]
-    if is_blur_model(config.architecture):
-        return _mask_scores(network, batches)
-    scores = [_image_scores(network(batch.stacked).clamp(0, 1), batch) for batch in batches]
-    return {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
-def _mask_scores(network: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
-    """Score masks by IoU, both classes alike: a loss would judge confidence, not the mask."""
-    counts = Confusion()
-    for batch in batches:
-        mask = network(batch.stacked).argmax(dim=1) == 1
-        counts += Confusion.of(mask.cpu().numpy(), batch.blurred.cpu().numpy())
-    return {
-        "error": 1 - 0.5 * (counts.iou + counts.iou_sharp),
-        "iou": counts.iou,
-        "iou_sharp": counts.iou_sharp,
-    }
+def _finite(value: float) -> bool:
+    return value - value == 0.0
 
 
-def _image_scores(output: Tensor, batch: Batch) -> dict[str, float]:
-    middle = batch.stacked.shape[1] // 6 * 3
-    layer = batch.stacked[:, middle : middle + 3]
-    return {
-        "error": 1 - float(ssim(output, batch.truth)),
-        "input_error": 1 - float(ssim(layer, batch.truth)),
-        "absolute": float((output - batch.truth).abs().mean()),
-    }
-
-
-def save(
-    run: TrainingRun, config: TrainingConfig, learner: Learner, scores: dict[str, float]
-) -> None:
-    """Log a validation and write the models and the state."""
-    run.log({"step": learner.step, "validation": scores})
-    log.info("step %d of %d: %s", learner.step, config.steps, scores)
-    card = make_card(config, learner, scores)
-    save_model(run.last, learner.mean, card)
-    if scores["error"] < learner.best:
-        learner.best = scores["error"]
-        save_model(run.best, learner.mean, card)
-    save_state(run, learner)
-
-
-def save_state(run: TrainingRun, learner: Learner) -> None:
-    """Write what resuming needs, atomically."""
-    partial = run.state.with_suffix(".partial")
-    save_file(learner.state(), partial)
-    os.replace(partial, run.state)
-
-
-def make_card(config: TrainingConfig, learner: Learner, scores: dict[str, float]) -> ModelCard:
-    """Describe the model as the window and the shell show it."""
-    data = data_set(config.data_set)
-    planes = int(config.network.get("planes", 1))
-    network = learner.mean
-    training: dict[str, Any] = {
-        "data_set": data.name,
-        "doi": data.doi,
-        "licence": data.licence,
-        "citation": data.citation,
-        "images": sorted(data.images["train"]),
-        "split": "by image: 7 train, 1 validation, 1 calibration, 2 test",
-        "recipe": asdict(config) | {"network": dict(config.network)},
-        "steps_done": learner.step,
-        "truth": "simulated defocus; the truth carries the noise of the plane it came from",
-        "command": f"python -m focusfuse_training {config.name}.toml --data DIR --out RUN",
-    }
-    return ModelCard(
-        name=config.name,
-        title=config.title,
-        architecture=config.architecture,
-        config=dict(config.network),
-        plane_offsets=(0,) if planes == 1 else tuple(range(-(planes // 2), planes // 2 + 1)),
-        z_step_um=None if planes == 1 else Z_STEP_UM,
-        mpp=OPTICS.mpp,
-        halo=int(network.reach),  # type: ignore[arg-type]
-        multiple_of=int(network.multiple_of),  # type: ignore[arg-type]
-        training=training,
-        scores={"validation": scores},
-        limits=_LIMITS,
-    )
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in text for w in words)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_focusfuse.model_card import ModelError
+from napari_focusfuse.models.generator import stack_with_masks
 from napari_focusfuse.weights import load_model
 
 from .catalogue import blur_companion
@@ -45,14 +46,13 @@ class NeuralMethod(FusionMethod):
 
     def _fuse(self, stacks: Tensor) -> Tensor:
         """Fuse (B, Z, Y, X, 3) to (B, Y, X, 3)."""
-        batch, planes = stacks.shape[:2]
-        images = stacks.flatten(0, 1).movedim(-1, 1)
+        planes = stacks.movedim(-1, 2)
         with _precision(self.device, self._dtype):
-            if self._blur is not None:
-                blurred = _probability(self._blur(images))[:, None]
-                images = torch.cat([images, blurred.to(images.dtype)], dim=1)
             # Z times C channels, each plane's together.
-            stacked = images.unflatten(0, (batch, planes)).flatten(1, 2)
+            if self._blur is None:
+                stacked = planes.flatten(1, 2)
+            else:
+                stacked = stack_with_masks(planes, self._blur)
             fused = self._network(stacked.contiguous(memory_format=torch.channels_last))
         return fused.float().movedim(1, -1)
 
