@@ -51,6 +51,7 @@ def test_every_sample_is_there(manifest: PluginManifest) -> None:
         "b.bif",
         "b.vms",
         "b.dcm",
+        "b.czi",
     ],
 )
 def test_slides_are_offered_to_us(manifest: PluginManifest, name: str) -> None:

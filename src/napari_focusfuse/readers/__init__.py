@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from napari_focusfuse.slide import Slide, SlideError, UnsupportedSlideError
 
+from .czi import is_czi, open_czi
 from .dicom_header import dicom_files, is_dicom
 from .faults import told
 from .ome_zarr import is_ome_zarr_image, is_zarr, open_ome_zarr
@@ -113,6 +114,10 @@ def _open_dicom(path: Path, zero: int | None) -> Slide:
     return open_dicom(path, zero)
 
 
+def _is_czi(path: Path, start: bytes) -> bool:
+    return is_czi(start)
+
+
 def _is_zarr(path: Path, start: bytes) -> bool:
     return is_zarr(path)
 
@@ -160,6 +165,7 @@ def _open_openslide(path: Path, zero: int | None) -> Slide:
 READERS: tuple[Reader, ...] = (
     Reader(_is_zarr, open_ome_zarr),
     Reader(_is_dicom, _open_dicom),  # a file may be DICOM and TIFF at once
+    Reader(_is_czi, open_czi),
     Reader(_is_folder, _open_folder),
     Reader(_is_tiff, _open_tiff),
     Reader(_is_openslide, _open_openslide),
