@@ -83,17 +83,26 @@ def write_pages(path: Path, stack: Stack, **options: Any) -> Path:
     return path
 
 
-def write_aperio(path: Path, stack: Stack, offsets: Sequence[float], levels: int = 2) -> Path:
+def write_aperio(
+    path: Path,
+    stack: Stack,
+    offsets: Sequence[float | None],
+    levels: int = 2,
+    step: int = 2,
+    scale: str = "|MPP = 0.2500",
+) -> Path:
     """Write a stack as Aperio does: full-size pages of every plane, then those of every level."""
     height, width = stack.shape[1:3]
     text = f"Aperio Image Library v12.0\n{width}x{height} [0,0 {width}x{height}] (64x64) JPEG/RGB"
-    images = pyramid(stack, levels)
+    images = pyramid(stack, levels, step)
     options: dict[str, Any] = {"photometric": "rgb", "compression": "deflate", "metadata": None}
     thumbnail = np.ascontiguousarray(stack[0, ::8, ::8])
     with tifffile.TiffWriter(path) as writer:
         for level, image in enumerate(images):
             for z, plane in enumerate(image):
-                facts = f"{text}|AppMag = 40|MPP = 0.2500|OffsetZ = {offsets[z]:.4f}"
+                facts = f"{text}|AppMag = 40{scale}"
+                if offsets[z] is not None:
+                    facts += f"|OffsetZ = {offsets[z]:.4f}"
                 writer.write(plane, description=facts, tile=(64, 64), **options)
                 if level == 0 and z == 0:
                     writer.write(thumbnail, description=text, **options)
@@ -114,7 +123,9 @@ def write_folder(path: Path, stack: Stack, pattern: str = "plane_{}.png", first:
     return path
 
 
-def write_ndpi(path: Path, stack: Stack, heights_nm: Sequence[int | None], levels: int = 2) -> Path:
+def write_ndpi(
+    path: Path, stack: Stack, heights_nm: Sequence[int | None], levels: int = 2, step: int = 2
+) -> Path:
     """Write a stack as Hamamatsu does; ``heights_nm`` are the planes' z in the order of the file.
 
     Pages go level by level, odd levels in the opposite order: the tags alone tell the planes.
@@ -123,11 +134,11 @@ def write_ndpi(path: Path, stack: Stack, heights_nm: Sequence[int | None], level
     """
     body = bytearray(b"II*\0" + struct.pack("<Q", 0))
     link = 4
-    images = pyramid(stack, levels)
+    images = pyramid(stack, levels, step)
     for level, image in enumerate(images):
         backwards = level % 2 and None not in heights_nm
         for z, height in list(enumerate(heights_nm))[:: -1 if backwards else 1]:
-            link = _add_ndpi_page(body, link, image[z], 40.0 / 2**level, height)
+            link = _add_ndpi_page(body, link, image[z], 40.0 / step**level, height)
     macro = np.full((32, 64, 3), 120, np.uint8)
     _add_ndpi_page(body, link, macro, -1.0, None)
     path.write_bytes(body)
@@ -242,8 +253,9 @@ def _append(body: bytearray, data: bytes) -> int:
 
 
 def _restarting_jpeg(image: Stack) -> tuple[bytes, list[int]]:
-    """Return a 4:4:4 JPEG with a restart every eighth of a row, and where its intervals begin."""
-    blocks = max(1, image.shape[1] // 8 // 4)
+    """Return a 4:4:4 JPEG with a few restarts in each row, and where its intervals begin."""
+    row = -(-image.shape[1] // 8)
+    blocks = max(count for count in range(1, max(1, row // 4) + 1) if row % count == 0)
     buffer = io.BytesIO()
     Image.fromarray(image).save(
         buffer, "JPEG", quality=95, subsampling=0, restart_marker_blocks=blocks

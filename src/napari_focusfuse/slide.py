@@ -6,6 +6,7 @@ given for, physical lengths are in micrometres and end in ``_um``, ``mpp`` is mi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,16 +79,19 @@ class Level:
         """Return the level of ``shape`` (height, width) under a level 0 of ``full``.
 
         A ratio that is whole but for the rounding of the level's size counts as whole: 1001 pixels
-        stored as 500 or 501 are a downsample of 2, not of 2.002 or 1.998.
+        stored as 500 or 501 are a downsample of 2, not of 2.002 or 1.998.  A power of two goes
+        before another whole number: 255 pixels stored as 15 are one sixteenth, not one seventeenth.
         """
         ratios = tuple(_downsample(*pair) for pair in zip(full, shape, strict=True))
         return cls(width=shape[1], height=shape[0], downsample=(ratios[0], ratios[1]))
 
 
 def _downsample(full: int, size: int) -> float:
-    whole = max(1, round(full / max(1, size)))
-    rounded = size in (full // whole, -(-full // whole))
-    return float(whole) if rounded else full / max(1, size)
+    ratio = full / max(1, size)
+    for whole in (2 ** round(math.log2(max(1.0, ratio))), max(1, round(ratio))):
+        if size in (full // whole, -(-full // whole)):
+            return float(whole)
+    return ratio
 
 
 @dataclass(frozen=True)
