@@ -1,6 +1,5 @@
 """The trainer on small drawn images: two steps, resuming, recipes, and what it may import."""
 
-import hashlib
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
-from PIL import Image
 
 from focusfuse_training.__main__ import main
 from focusfuse_training.controls import fit_threshold, non_local_means, sharpness
@@ -26,6 +24,7 @@ from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.training_run import TrainingData, TrainingRun
 from napari_focusfuse.weights import load_model
+from training_files import arguments, draw_images, write_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "training" / "recipes").glob("*.toml"))
@@ -34,53 +33,11 @@ ALLOWED = ("napari-focusfuse", "torch", "numpy", "pillow", "safetensors", "light
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four noisy images, one for each part, and the data set that names them."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    lines = ['name = "drawn"', 'doi = ""', 'licence = ""', 'citation = ""', "mpp = 0.243"]
-    for part in ("train", "validation", "calibration", "test"):
-        values = gaussian_blur(rng.random((480, 480, 3), dtype=np.float32), 1.5)
-        path = folder / f"{part}.png"
-        Image.fromarray(to_uint8(values)).save(path)
-        lines += [f"[{part}]", f'"{path.name}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"']
-    (folder / "drawn.toml").write_text("\n".join(lines))
-    return folder
+    return draw_images(tmp_path_factory.mktemp("images"))
 
 
 def recipe(folder: Path, images: Path, **changes: object) -> Path:
-    config = TrainingConfig(
-        name="tiny",
-        title="Tiny",
-        architecture="swift",
-        network={"planes": 1, "width": 4, "quarter_blocks": 1},
-        data_set=str(images / "drawn.toml"),
-        **{  # type: ignore[arg-type]
-            "stacks": 2,
-            "steps": 2,
-            "batch": 1,
-            "patch": 32,
-            "validate_every": 1,
-            **changes,
-        },
-    )
-    path = folder / "recipe.toml"
-    path.write_text(config.to_toml())
-    return path
-
-
-def arguments(path: Path, images: Path, out: Path) -> list[str]:
-    cache = str(images / "cache")  # shared: rendering is what takes the time
-    return [
-        str(path),
-        "--data",
-        str(images),
-        "--out",
-        str(out),
-        "--cache",
-        cache,
-        "--device",
-        "cpu",
-    ]
+    return write_recipe(folder / "recipe.toml", images, **changes)
 
 
 def allowed_distributions() -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.training_config import TrainingConfig
-from napari_focusfuse.training_run import TrainingRun
+from napari_focusfuse.training_run import RunError, TrainingRun
 
 from .checkpoint import blur_model_of, restore_state, save_models, save_state
 from .corpus import Corpus, gather
@@ -60,7 +62,13 @@ def train(run: TrainingRun, *, accelerator: str = "auto") -> None:
         _train(run, config, fabric)
     except BaseException as error:
         if fabric.is_global_zero:
-            run.log({"event": "failed", "text": str(error) or type(error).__name__})
+            with suppress(OSError):  # a full disk has no room for its own obituary
+                run.log({"event": "failed", "text": str(error) or type(error).__name__})
+        if isinstance(error, OSError) and not isinstance(error, FocusFuseError):
+            raise RunError(
+                f"The run {run.folder} cannot be written ({error.strerror or error}); free some "
+                "space and resume: the last checkpoint is whole."
+            ) from None
         raise
     finally:
         if fabric.is_global_zero:
