@@ -26,6 +26,7 @@ from napari_focusfuse.slide import (
 from .faults import damaged, not_rgb, told
 from .probe import probe
 from .resolution import micrometres, pixel_size
+from .unchanged import Unchanged
 
 _MAX_PLANES = 1000
 _MAX_BLOCKS = 1 << 21
@@ -90,6 +91,7 @@ class CziSlide(Slide):
 
     def __init__(self, path: Path, file: Any, zero: int | None = None) -> None:
         self._file = file
+        self._unchanged = Unchanged(path)
         self._reading = threading.Lock()
         self._closed = False
         self.closing = ExitStack()
@@ -140,6 +142,7 @@ class CziSlide(Slide):
         with told(self.path), self._reading:
             if self._closed:
                 raise SlideError(f"{self.path.name} is closed; open it again.")
+            self._unchanged.check()
             pixels = self._file.read(
                 roi=roi,
                 plane={

@@ -23,6 +23,7 @@ from .associated import Pictures
 from .dicom_header import MAX_PLANES, MEASURES, DicomHeader, Series, read_series
 from .faults import damaged, not_rgb, told
 from .resolution import pixel_size
+from .unchanged import Unchanged
 
 _PICTURES = {"label": "label", "overview": "macro", "thumbnail": "thumbnail"}
 _MAX_PICTURE_PIXELS = 1 << 26
@@ -89,6 +90,7 @@ class DicomSlide(Slide):
 
     def __init__(self, path: Path, source: Any, series: Series, zero: int | None = None) -> None:
         self._source = source
+        self._unchanged = Unchanged(path, [header.path for header in series.headers])
         self._closed = False
         found = list(source.level_instances)
         sharp = [i for i in found if not i.ext_depth_of_field] or found
@@ -148,6 +150,8 @@ class DicomSlide(Slide):
         with told(self.path):
             if self._closed:
                 raise SlideError(f"{self.path.name} is closed; open it again.")
+            for file in stored.image.files:
+                self._unchanged.check(Path(str(file)))
             for y, x, tile in _tiles(stored, region, self.path):
                 whole = Region(y, x, *tile.shape[:2])
                 top, left = max(y, region.y), max(x, region.x)

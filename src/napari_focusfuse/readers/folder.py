@@ -17,6 +17,7 @@ from .decoded import DecodedPlanes
 from .faults import damaged, not_rgb, told
 from .resolution import plausible_pixel_size
 from .tiff_header import check_tiff, is_tiff
+from .unchanged import Unchanged
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,6 +124,7 @@ class FolderSlide(Slide):
 
     def __init__(self, path: Path, headers: list[_Header], zero: int | None = None) -> None:
         self._headers = headers
+        self._unchanged = Unchanged(path, [header.path for header in headers])
         self._decoded = DecodedPlanes()
         scales = {header.mpp for header in headers}
         first = headers[0]
@@ -141,6 +143,7 @@ class FolderSlide(Slide):
 
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         header = self._headers[plane.index]
+        self._unchanged.check(header.path)
         whole = self._decoded.get(plane.index, lambda: _decode(header))
         part = whole[region.y : region.stop_y, region.x : region.stop_x]
         return over(part, self.background)

@@ -24,6 +24,7 @@ from napari_focusfuse.slide import (
 from .alpha import over
 from .faults import damaged, not_rgb, told
 from .resolution import micrometres, pixel_size
+from .unchanged import Unchanged
 from .zarr_array import ZarrArray, attributes, open_array
 
 _MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -144,6 +145,8 @@ class OmeZarrSlide(Slide):
     ) -> None:
         full = image.levels[0]
         self._closed = False
+        described = [level.array.description for level in image.levels]
+        self._unchanged = Unchanged(path, described)
         self._levels = [full]
         left_out = []
         for level in image.levels[1:]:
@@ -187,7 +190,9 @@ class OmeZarrSlide(Slide):
         if self._closed:
             raise SlideError(f"{self.path.name} is closed; open it again.")
         with told(self.path):
-            return over(self._levels[level].read(plane.index, region), self.background)
+            stored = self._levels[level]
+            self._unchanged.check(stored.array.description)  # a chunk may be missing, this not
+            return over(stored.read(plane.index, region), self.background)
 
 
 def _planes(stored: _Stored, unit: str) -> list[FocalPlane]:

@@ -17,6 +17,7 @@ from .associated import Pictures
 from .faults import damaged, told
 from .probe import probe
 from .tiff_header import check_tiff, is_tiff
+from .unchanged import Unchanged
 
 _GENERIC = "generic-tiff"
 _MAX_PICTURE_PIXELS = 1 << 26
@@ -78,6 +79,7 @@ class OpenSlideSlide(Slide):
 
     def __init__(self, path: Path, handle: openslide.OpenSlide, zero: int | None = None) -> None:
         self._handle = handle
+        self._unchanged = Unchanged(path)
         self._dead: list[openslide.OpenSlide] = []
         self._closed = False
         self._reopening = threading.Lock()
@@ -132,6 +134,7 @@ class OpenSlideSlide(Slide):
         with told(self.path):
             if self._closed:
                 raise SlideError(f"{self.path.name} is closed; open it again.")
+            self._unchanged.check()
             handle = self._handle
             try:
                 return self._pixels(handle, level, region)

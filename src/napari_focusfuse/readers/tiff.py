@@ -27,6 +27,7 @@ from .segments import guard
 from .tiff_header import check_tiff
 from .tiff_level import StoredLevel, check_colour, stored_levels
 from .tiff_metadata import TiffMetadata, check_ome, read_metadata, unpaged_images
+from .unchanged import Unchanged
 
 _PICTURES = ("label", "macro", "thumbnail")
 _EXTENDED_FOCUS = "extended focus"
@@ -89,6 +90,7 @@ class TiffSlide(Slide):
         metadata = read_metadata(file, series, count)
         order, warnings = _focus_order(metadata.heights_um, count)
         self._file = file
+        self._unchanged = Unchanged(path)
         self._decoded = DecodedPlanes()
         self._levels = stored_levels(path, series, axis, metadata, order)
         extended = _extended_levels(path, file, everything, self._levels)
@@ -128,6 +130,7 @@ class TiffSlide(Slide):
         with told(self.path):
             if self._file.filehandle.closed:
                 raise SlideError(f"{self.path.name} is closed; open it again.")
+            self._unchanged.check()
             fused = plane == self.extended
             stored = (self._extended if fused else self._levels)[level]
             pixels = self._pixels(stored, 0 if fused else plane.index, region)

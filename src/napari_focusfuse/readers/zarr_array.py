@@ -58,6 +58,8 @@ class ZarrArray:
     slide: Path
     """What messages name."""
     folder: Path
+    description: Path
+    """The file of metadata."""
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
     codecs: _Codecs
@@ -191,6 +193,7 @@ def _version_2(slide: Path, folder: Path) -> ZarrArray:
     return ZarrArray(
         slide,
         folder,
+        folder / ".zarray",
         shape,
         _sides(about["chunks"]),
         _Codecs(compressor, order=backwards),
@@ -224,6 +227,7 @@ def _version_3(slide: Path, folder: Path) -> ZarrArray:
     return ZarrArray(
         slide,
         folder,
+        folder / "zarr.json",
         _sides(about["shape"]),
         chunk,
         _Codecs(compressors[0] if compressors else None, names[-1] == "crc32c", order),
