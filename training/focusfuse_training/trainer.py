@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,14 +14,16 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from napari_focusfuse.slide import FocusFuseError
-from napari_focusfuse.training_config import TrainingConfig
+from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.training_run import RunError, TrainingRun
 
+from .adversary import judge, teach
 from .checkpoint import blur_model_of, restore_state, save_models, save_state
 from .corpus import Corpus, gather
 from .focus_pairs import pair_loss
-from .learner import Learner, Trained, make_learner
-from .losses import adversarial_loss, blur_loss, content_losses
+from .learner import Learner, make_learner
+from .losses import blur_loss, content_losses
+from .pace import Pace
 from .patches import Batch, Feeder, Order
 from .schedule import learning_rate
 from .validation import validate
@@ -81,7 +83,8 @@ def _train(run: TrainingRun, config: TrainingConfig, fabric: Fabric) -> None:
         corpus = gather(config, run.data(), run)
     learner = make_learner(config, blur_model_of(run, config), fabric)
     resumed = restore_state(run, learner)
-    loop = Loop(run, config, fabric, corpus, learner)
+    board = _board(run) if config.tensorboard and fabric.is_global_zero else None
+    loop = Loop(run, config, fabric, corpus, learner, board)
     loop.say("resumed" if resumed else "started", _described(config, corpus, fabric))
     while learner.step < config.steps:
         ended = loop.advance()
@@ -108,6 +111,8 @@ class Loop:
     fabric: Fabric
     corpus: Corpus
     learner: Learner
+    board: Any = None
+    """TensorBoard's writer, or None."""
     started: float = field(default_factory=time.perf_counter)
 
     def say(self, event: str, text: str) -> None:
@@ -123,7 +128,7 @@ class Loop:
         groups, planes = self.corpus.train, self.config.planes
         order = Order(groups, planes, self.learner.patch, self.config.seed)
         with Feeder(order, first, size, size * world) as feeder:
-            since = _Pace(feeder)
+            since = Pace(feeder)
             while self.learner.step < self.config.steps:
                 try:
                     losses = self._step(feeder.next().to(self.fabric.device))
@@ -149,20 +154,22 @@ class Loop:
         losses, output, stacked = self._content(batch)
         joined = learner.adversary is not None and learner.step >= config.adversary_from
         if learner.adversary is not None and joined:
-            losses["adversarial"] = config.adversarial_weight * self._judged(output, stacked)
+            believed = judge(learner.adversary, output, stacked, config, self.fabric)
+            losses["adversarial"] = config.adversarial_weight * believed
         total = sum(losses.values(), torch.zeros((), device=self.fabric.device))
         shared = self._shared({"loss": total.detach(), **losses})
         if shared is None:
             return None
-        if not _finite(shared["loss"]):
+        if not math.isfinite(shared["loss"]):
             self._bad_step(shared["loss"])
         else:
             learner.bad_steps = 0
             self.fabric.backward(total)
             learner.generator.update(rate, config.clip)
             if learner.adversary is not None and joined:
-                shared["discriminator"] = self._teach(
-                    learner.adversary, batch.truth, output.detach().float(), stacked, rate
+                fake = output.detach().float()
+                shared["discriminator"] = teach(
+                    learner.adversary, batch.truth, fake, stacked, rate, config, self.fabric
                 )
         learner.step += 1
         learner.patches += learner.batch * self.fabric.world_size
@@ -179,34 +186,6 @@ class Loop:
         if self.config.task == "segment":
             return {"entropy": blur_loss(output, batch.blurred)}, output, stacked
         return content_losses(output, batch.truth, self.config), output, stacked
-
-    def _judged(self, output: Tensor, stacked: Tensor) -> Tensor:
-        """Return how far the adversary is from taking the output for real; it does not learn."""
-        assert self.learner.adversary is not None
-        critic = self.learner.adversary.network.requires_grad_(False)
-        with self.fabric.autocast():
-            logits = critic(output, stacked)
-        critic.requires_grad_(True)
-        return adversarial_loss(logits, real=True, kind=self.config.adversarial_loss)
-
-    def _teach(
-        self, adversary: Trained, truth: Tensor, fake: Tensor, stacked: Tensor, rate: float
-    ) -> float:
-        """Let the adversary tell truth from output (the paper, equation 4); return its loss.
-
-        The output is that of before the generator's update: another pass would cost a third more.
-        """
-        kind, total = self.config.adversarial_loss, 0.0
-        for _ in range(self.config.discriminator_steps):
-            # Two passes, two backward passes: gradients are shared between processes after both.
-            with self.fabric.no_backward_sync(adversary.forward, enabled=True):
-                real = adversarial_loss(adversary.forward(truth, stacked), real=True, kind=kind)
-                self.fabric.backward(real)
-            false = adversarial_loss(adversary.forward(fake, stacked), real=False, kind=kind)
-            self.fabric.backward(false)
-            adversary.update(rate * self.config.discriminator_rate, self.config.clip)
-            total = float(real.detach() + false.detach())
-        return total
 
     def _shared(self, losses: dict[str, Tensor]) -> dict[str, float] | None:
         """Return the losses averaged over the processes, or None if anybody was told to stop."""
@@ -253,7 +232,16 @@ class Loop:
         files = (file for group in self.corpus.train for file in group.files)
         return sum(max(1, file.shape[0] * file.shape[1] // area) for file in files)
 
-    def _report(self, losses: dict[str, float], pace: _Pace) -> None:
+    def _record(self, record: dict[str, Any]) -> None:
+        """Append to the log, and to TensorBoard's where the recipe asks for it."""
+        self.run.log(record | {"seconds": self._seconds()})
+        if self.board is not None:
+            parts = {**record, **record.get("losses", {}), **record.get("validation", {})}
+            for name, value in parts.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(name, value, self.learner.step)
+
+    def _report(self, losses: dict[str, float], pace: Pace) -> None:
         if not self.fabric.is_global_zero:
             return
         step, config = self.learner.step, self.config
@@ -263,7 +251,7 @@ class Loop:
             record: dict[str, Any] = {"step": step, "loss": parts.pop("loss")}
             record |= {"learning_rate": parts.pop("learning_rate"), "losses": parts}
             images = config.log_every * self.learner.batch * self.fabric.world_size
-            self.run.log(record | pace.since(images) | {"seconds": self._seconds()})
+            self._record(record | pace.since(images))
         if step % config.validate_every == 0 or step == config.steps:
             self._validate()
             pace.pause()
@@ -280,66 +268,22 @@ class Loop:
         self.learner.best = min(scores["error"], self.learner.best)
         save_models(self.run, self.config, self.learner, scores, best=best)
         save_state(self.run, self.learner)
-        record = {"step": self.learner.step, "validation": scores, "best": best}
-        self.run.log(record | {"seconds": self._seconds()})
+        self._record({"step": self.learner.step, "validation": scores, "best": best})
         log.info("step %d of %d: %s", self.learner.step, self.config.steps, scores)
 
     def _seconds(self) -> float:
         return round(time.perf_counter() - self.started, 2)
 
 
-class _Pace:
-    """What happened since the last line of the log: mean losses, images a second, waiting."""
-
-    def __init__(self, feeder: Feeder) -> None:
-        self._feeder = feeder
-        self._losses: list[dict[str, float]] = []
-        self.pause()
-
-    def note(self, losses: dict[str, float]) -> None:
-        """Take down a step's losses."""
-        self._losses.append(losses)
-
-    def means(self) -> dict[str, float]:
-        """Return the means of the losses taken down, those that are not finite left out."""
-        names = self._losses[-1]
-        found = {name: [step[name] for step in self._losses if name in step] for name in names}
-        self._losses = []
-        return {name: _mean([v for v in values if _finite(v)]) for name, values in found.items()}
-
-    def pause(self) -> None:
-        """Start anew: what happened until now does not count."""
-        self._from, self._waited = time.perf_counter(), self._feeder.seconds_waited
-
-    def since(self, images: int) -> dict[str, Any]:
-        """Return the figures since the last call, and start anew."""
-        seconds = time.perf_counter() - self._from
-        waiting = (self._feeder.seconds_waited - self._waited) / seconds
-        self.pause()
-        return {
-            "images_per_s": round(images / seconds, 3),
-            "waiting": round(waiting, 4),
-            "memory_mb": _memory_mb(),
-        }
-
-
-def _memory_mb() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated() >> 20)
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak >> 20 if sys.platform == "darwin" else peak >> 10)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0
+def _board(run: TrainingRun) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise RecipeError(
+            "The recipe asks for TensorBoard files, but TensorBoard is not installed; run pip "
+            "install tensorboard, or set tensorboard = false."
+        ) from None
+    return SummaryWriter(run.folder / "tensorboard")
 
 
 def _out_of_memory(error: BaseException) -> bool:
