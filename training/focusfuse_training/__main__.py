@@ -62,8 +62,8 @@ def _run(options: argparse.Namespace) -> TrainingRun:
         )
     path = recipes().get(options.recipe, Path(options.recipe))
     run = TrainingRun(options.out)
-    data = training_data(options.data, cache=options.cache)
-    run.create(TrainingConfig.read(path, changes=_changes(options.set)), data)
+    config = TrainingConfig.read(path, changes=_changes(options.set))
+    run.create(config, training_data(options.data, options.cache, config.data_set))
     return run
 
 

@@ -20,6 +20,7 @@ from napari_focusfuse.defocus import (
 )
 from napari_focusfuse.slide import UInt8Image
 
+from .patch_cache import is_whole
 from .stack import SUFFIX, StackError, StackFile, TrainingStack
 
 log = logging.getLogger(__name__)
@@ -125,9 +126,9 @@ def render_cache(
             f"A sharp image is only {smallest} px wide; lower stack_px = {side} in the recipe."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    kind, make = ("degraded", make_degraded) if degraded else ("stack", make_stack)
-    paths = [folder / f"{kind}-{side}-{seed}-{i:05}{SUFFIX}" for i in range(count)]
-    missing = [(i, path) for i, path in enumerate(paths) if not _is_whole(path)]
+    make = make_degraded if degraded else make_stack
+    paths = stack_paths(folder, count, seed, side, degraded=degraded)
+    missing = [(i, path) for i, path in enumerate(paths) if not is_whole(path)]
     if missing:
         log.info("rendering %d of %d stacks into %s", len(missing), count, folder)
         tasks = [(make, side, (seed, i), path) for i, path in missing]
@@ -137,15 +138,12 @@ def render_cache(
     return [StackFile(path) for path in paths]
 
 
-def _is_whole(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        StackFile(path)
-    except StackError as error:
-        log.warning("%s", error)
-        return False
-    return True
+def stack_paths(
+    folder: Path, count: int, seed: int, side: int, *, degraded: bool = False
+) -> list[Path]:
+    """Return where :func:`render_cache` keeps its stacks."""
+    kind = "degraded" if degraded else "stack"
+    return [folder / f"{kind}-{side}-{seed}-{i:05}{SUFFIX}" for i in range(count)]
 
 
 _images: list[UInt8Image] = []
