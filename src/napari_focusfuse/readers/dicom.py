@@ -20,7 +20,14 @@ import numpy as np
 from napari_focusfuse.slide import FocalPlane, Level, Region, Slide, SlideError, UInt8Image
 
 from .associated import Pictures
-from .dicom_header import MAX_PLANES, MEASURES, DicomHeader, Series, read_series
+from .dicom_header import (
+    MAX_PLANES,
+    MEASURES,
+    ClampedFile,
+    DicomHeader,
+    Series,
+    read_series,
+)
 from .faults import damaged, not_rgb, told
 from .resolution import pixel_size
 from .unchanged import Unchanged
@@ -43,11 +50,16 @@ def open_dicom(path: Path, zero: int | None = None) -> DicomSlide:
         warnings.simplefilter("ignore")  # values that break a rule of spelling
         from wsidicom.config import Settings, use_settings
         from wsidicom.file import WsiDicomFileSource
+        from wsidicom.file.io import WsiDicomReadIO
+        from wsidicom.paths import as_upath
 
         series = read_series(path)
-        files = [header.path for header in series.headers]
         with use_settings(Settings(strict_tile_size_check=False)), ExitStack() as stack:
-            source = stack.enter_context(WsiDicomFileSource.open(files))
+            streams = [
+                WsiDicomReadIO(stack.enter_context(ClampedFile(header.path)), as_upath(header.path))
+                for header in series.headers
+            ]
+            source = stack.enter_context(WsiDicomFileSource(streams))
             slide = DicomSlide(path, source, series, zero)
             stack.pop_all()
             return slide

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,19 @@ _TAGS = (
     *("Rows", "Columns", "BitsStored", "TotalPixelMatrixColumns", "TotalPixelMatrixRows"),
     *("OpticalPathSequence", "NumberOfOpticalPaths", "TotalPixelMatrixFocalPlanes"),
 )
+
+
+class ClampedFile(io.BufferedReader):
+    """A file never asked for more bytes than it has: memory for a request is taken first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._length = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to ``size`` bytes."""
+        left = max(0, self._length - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @dataclass(frozen=True)
@@ -89,17 +104,20 @@ def read_header(path: Path) -> DicomHeader | None:
     SlideError
         If it is damaged, or of a kind that is not read.
     """
-    from pydicom.filereader import read_file_meta_info, read_partial
+    from pydicom.filereader import read_partial
     from pydicom.tag import Tag
+    from wsidicom.file.io import WsiDicomReadIO
+    from wsidicom.paths import as_upath
 
     with told(path):
-        meta = read_file_meta_info(path)
+        with ClampedFile(path) as file:
+            meta = WsiDicomReadIO(file, as_upath(path)).file_meta_info
         if meta.get("MediaStorageSOPClassUID") != _WHOLE_SLIDE:
             return None
         syntax = str(meta.get("TransferSyntaxUID", ""))
         if syntax not in MEASURES:
             raise not_rgb(path.name, f"pixels stored by transfer syntax {syntax or 'unknown'}")
-        with path.open("rb") as file:
+        with ClampedFile(path) as file:
             dataset = read_partial(
                 file,
                 stop_when=lambda tag, _, __: tag >= _PER_FRAME,

@@ -15,6 +15,7 @@ from .resolution import micrometres, pixel_size, plausible_pixel_size
 _NDPI_Z, _NDPI_MAGNIFICATION = 65424, 65421
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _DESCRIPTION = 282, 283, 296, 270
 _MAX_IMAGES = 1 << 20
+_MAX_XML = 1 << 26
 _UNITS = {2: 25400.0, 3: 10000.0}  # TIFF 6.0: inch, centimetre
 
 
@@ -30,7 +31,10 @@ class TiffMetadata:
 
 def check_ome(path: Path, file: Any) -> None:
     """Refuse OME-XML that claims more images than a file can hold; a list is made of them."""
-    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", file.ome_metadata or ""):
+    xml = file.ome_metadata or ""
+    if len(xml) > _MAX_XML:
+        raise damaged(path, "its description is larger than any real one")
+    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", xml):
         claimed = math.prod(int(n) for n in re.findall(r"\bSize[CTZ]\s*=\s*[\"'](\d+)", sizes))
         if claimed > _MAX_IMAGES:
             raise damaged(path, f"it claims {claimed} images")
