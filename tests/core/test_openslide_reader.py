@@ -142,7 +142,7 @@ def test_sizes_that_would_end_the_process_are_refused_before(
 def test_focus_layers_of_mirax_that_are_not_shown_are_told(tmp_path, stack, open_files):
     layers = ["ExtFocusLevel", "ZStackLevel_(-1)", "ZStackLevel_(0)", "ZStackLevel_(1)"]
     path = write_mirax(tmp_path / "s.mrxs", stack[0], layers)
-    with open_slide(path) as slide:
+    with open_openslide(path) as slide:
         assert slide.format == "openslide"
         assert len(slide.planes) == 1
         assert slide.not_shown == ["3 of 4 focus layers; ExtFocusLevel is shown"]
@@ -153,5 +153,5 @@ def test_focus_layers_of_mirax_that_are_not_shown_are_told(tmp_path, stack, open
 
 def test_a_mirax_slide_of_one_layer_hides_nothing(tmp_path, stack):
     path = write_mirax(tmp_path / "s.mrxs", stack[0], ["ZStackLevel_(0)"])
-    with open_slide(path) as slide:
+    with open_openslide(path) as slide:
         assert slide.not_shown == []

@@ -150,6 +150,16 @@ _STACKS = ("aperio", "hamamatsu")
 """Scanners, as OpenSlide names them, whose focal planes we read ourselves."""
 
 
+def _is_mrxs(path: Path, start: bytes) -> bool:
+    return path.suffix.lower() == ".mrxs" and (path.with_suffix("") / "Slidedat.ini").is_file()
+
+
+def _open_mrxs(path: Path, zero: int | None) -> Slide:
+    from .mrxs import open_mrxs
+
+    return open_mrxs(path, zero)
+
+
 def _is_openslide(path: Path, start: bytes) -> bool:
     from . import openslide
 
@@ -168,6 +178,7 @@ READERS: tuple[Reader, ...] = (
     Reader(_is_czi, open_czi),
     Reader(_is_folder, _open_folder),
     Reader(_is_tiff, _open_tiff),
+    Reader(_is_mrxs, _open_mrxs),
     Reader(_is_openslide, _open_openslide),
 )
 """Asked in this order; the first that recognises the file opens it."""

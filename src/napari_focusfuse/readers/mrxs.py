@@ -1,0 +1,286 @@
+"""MIRAX slides of 3DHISTECH scanners, with all their focus layers.
+
+Files and facts: a ``.mrxs`` file, which may be empty, and beside it a folder of the same name with
+``Slidedat.ini`` (what there is), ``Index.dat`` (where it lies) and data files.  Opening reads the
+ini file and the table of lists; the list of a plane and level is read when a pixel of it is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_focusfuse.slide import (
+    FocalPlane,
+    Level,
+    Region,
+    Slide,
+    UInt8Image,
+)
+
+from .associated import Pictures
+from .faults import damaged, told
+from .mrxs_codecs import decode_tile
+from .mrxs_files import RangeReader, SlideFolder
+from .mrxs_images import Images
+from .mrxs_index import Index
+from .mrxs_ini import MAX_BYTES, Ini
+from .mrxs_paint import Canvas, Tile
+from .mrxs_places import Tiles, find_places
+from .mrxs_records import Records, find_records, stored_filters
+from .mrxs_report import describe
+from .mrxs_stack import Stack, read_stack_of
+from .mrxs_structure import Structure, read_structure
+
+INI = "Slidedat.ini"
+_PICTURES = {
+    "ScanDataLayer_SlideThumbnail": "macro",
+    "ScanDataLayer_SlideBarcode": "label",
+    "ScanDataLayer_SlidePreview": "thumbnail",
+}
+_HALF = 512
+"""Side of the tiles in which a level that is not stored is computed."""
+
+
+def open_mrxs(path: Path, zero: int | None = None) -> MiraxSlide:
+    """Open a MIRAX slide.
+
+    Raises
+    ------
+    SlideError
+        If it is damaged, or refers to files outside its folder.
+    """
+    reader = RangeReader(path)
+    with told(path):
+        try:
+            folder = SlideFolder(path)
+            ini = folder.file(INI)
+            if ini.size > MAX_BYTES:
+                raise damaged(path, f"its {INI} of {ini.size >> 20} MB is larger than any real one")
+            structure = read_structure(folder, Ini(path, reader.read(ini.path, 0, ini.size)))
+            index = Index(folder, structure, reader)
+            return MiraxSlide(path, structure, index, reader, zero)
+        except BaseException:
+            reader.close()
+            raise
+
+
+class MiraxSlide(Slide):
+    """A MIRAX slide.
+
+    Parameters
+    ----------
+    path
+        The ``.mrxs`` file.
+    structure, index
+        What its files say.
+    reader
+        Reads them; the slide closes it.
+    zero
+        Index of the plane that counts as layer 0, or None for the vendor's.
+    """
+
+    format = "mrxs"
+
+    def __init__(
+        self,
+        path: Path,
+        structure: Structure,
+        index: Index,
+        reader: RangeReader,
+        zero: int | None = None,
+    ) -> None:
+        self._structure, self._index, self._reader = structure, index, reader
+        self._records: Records = find_records(structure, index)
+        self._places, said = find_places(path, structure, index)
+        stack: Stack = read_stack_of(
+            path, structure, self._records, stored_filters(structure, index)
+        )
+        self._slots = stack.slots
+        self._images = Images(structure, index, self._records)
+        self._bounds: Region | None = None
+        first = structure.zooms[0].concat
+        super().__init__(
+            path,
+            planes=stack.planes,
+            levels=[
+                Level(*structure.shape(zoom)[::-1], (structure.zooms[zoom].concat / first,) * 2)
+                for zoom in range(stack.levels)
+            ],
+            zero=stack.zero if zero is None else zero,
+            extended=stack.extended,
+            mpp=structure.zooms[0].mpp,
+            objective=structure.ini.number("GENERAL", "OBJECTIVE_MAGNIFICATION") or None,
+            background=structure.background,
+            warnings=[*said, *stack.warnings],
+            not_shown=stack.not_shown,
+        )
+
+    def stored(self, plane: FocalPlane, level: int) -> bool:
+        """Tell whether the file itself holds this plane at this level."""
+        return self._records.stored(self._slot(plane), level)
+
+    def tile_hint(self, level: int) -> tuple[int, int]:
+        """Return whole tiles of the file, about 512 pixels or more a side."""
+        height, width = (side * -(-512 // side) for side in self._structure.zooms[level].tile)
+        return min(height, 2048), min(width, 2048)
+
+    @property
+    def bounds(self) -> Region:
+        """The part of level 0 in which layer 0 has images."""
+        with told(self.path):
+            if self._bounds is None:
+                self._bounds = self._found_bounds()
+            return self._bounds
+
+    @property
+    def associated(self) -> Mapping[str, UInt8Image]:
+        """Label, macro and thumbnail, decoded on access."""
+        group = self._structure.other("Scan data layer")
+        values = group.values if group else ()
+        records = {
+            _PICTURES[value]: group.first + number
+            for number, value in enumerate(values)
+            if group and value in _PICTURES
+        }
+
+        def read(name: str) -> UInt8Image:
+            with told(self.path):
+                items = self._index.items(records[name])
+                return decode_tile(items[0] if items else b"", None)
+
+        return Pictures(records, read)
+
+    def structure(self) -> dict[str, Any]:
+        """Return how the slide is stored, without names of people or pixels."""
+        with told(self.path):
+            return describe(self._structure, self._index, self._records)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._reader.close()
+
+    def read_stack(
+        self, planes: Sequence[FocalPlane], level: int, y: int, x: int, height: int, width: int
+    ) -> UInt8Image:
+        """Read the same rectangle of several planes; which tiles it needs is found once."""
+        for plane in planes:
+            self._check_plane(plane)
+        shape = self._check_request(level, height, width)
+        inside = Region(y, x, height, width).clipped(*shape)
+        out = np.empty((len(planes), height, width, 3), dtype=np.uint8)
+        out[:] = self.background
+        if inside.height and inside.width:
+            rows = slice(inside.y - y, inside.stop_y - y)
+            columns = slice(inside.x - x, inside.stop_x - x)
+            with told(self.path):
+                tiles = self._places.tiles(level, inside)
+                for image, plane in zip(out, planes, strict=True):
+                    image[rows, columns] = self._painted(plane, level, inside, tiles)
+        return out
+
+    def coverage(self, plane: FocalPlane, level: int, region: Region) -> npt.NDArray[np.uint8]:
+        """Return (height, width) uint8: 255 where a stored plane has pixels, 0 where none.
+
+        The region lies inside the level; no pixel is decoded.
+        """
+        with told(self.path):
+            canvas = Canvas(region.height, region.width, self.background, mixed=True)
+            tiles = self._places.tiles(level, region)
+            blank = np.zeros((*self._structure.zooms[level].tile, 3), dtype=np.uint8)
+            self._lay(canvas, self._slot(plane), level, region, tiles, lambda *_: blank)
+            return canvas.alpha()
+
+    def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
+        with told(self.path):
+            return self._painted(plane, level, region, self._places.tiles(level, region))
+
+    def _painted(self, plane: FocalPlane, level: int, region: Region, tiles: Tiles) -> UInt8Image:
+        if not self.stored(plane, level):
+            return self._computed(plane, level, region)
+        mixed = self._places.parts(level) > 1 or bool((tiles.place % 1).any())
+        canvas = Canvas(region.height, region.width, self.background, mixed=mixed)
+        self._lay(canvas, self._slot(plane), level, region, tiles, self._images.tile)
+        return canvas.finish()
+
+    def _lay(
+        self,
+        canvas: Canvas,
+        slot: int,
+        level: int,
+        region: Region,
+        tiles: Tiles,
+        tile_of: Callable[[int, int, np.void], UInt8Image],
+    ) -> None:
+        """Lay the tiles of a region that a slot has, in the order of images."""
+        entries = self._images.entries(slot, level)
+        if not len(entries):
+            return
+        at = np.minimum(np.searchsorted(entries["image"], tiles.image), len(entries) - 1)
+        there = entries["image"][at] == tiles.image
+        if self._records.stored(slot, 0) and level > 0:
+            there &= self._places.taken(level, tiles, self._images.photos(slot))
+        parts = self._places.parts(level)
+        high, wide = (side / parts for side in self._structure.zooms[level].tile)
+        numbers = np.flatnonzero(there).tolist()
+        for number in reversed(numbers) if canvas.topmost_first else numbers:
+            tile = Tile(tile_of(slot, level, entries[at[number]]))
+            if parts > 1:
+                row, column = tiles.part[number].tolist()
+                tile = tile.part(row * high, column * wide, high, wide)
+            top, left = tiles.place[number].tolist()
+            canvas.lay(tile, top - region.y, left - region.x)
+
+    def _computed(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
+        """Halve the next finer level, tile by tile, for a level that is not stored."""
+        out = np.empty((region.height, region.width, 3), dtype=np.uint8)
+        height, width = self.levels[level].shape
+        for row in range(region.y // _HALF, (region.stop_y - 1) // _HALF + 1):
+            for column in range(region.x // _HALF, (region.stop_x - 1) // _HALF + 1):
+                whole = Region(row * _HALF, column * _HALF, _HALF, _HALF).clipped(height, width)
+                key = (self._slot(plane), level, row, column)
+                tile = self._images.tiles.get(key, partial(self._halved, plane, level, whole))
+                top, left = max(whole.y, region.y), max(whole.x, region.x)
+                stop_y, stop_x = min(whole.stop_y, region.stop_y), min(whole.stop_x, region.stop_x)
+                out[top - region.y : stop_y - region.y, left - region.x : stop_x - region.x] = tile[
+                    top - whole.y : stop_y - whole.y, left - whole.x : stop_x - whole.x
+                ]
+        return out
+
+    def _halved(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
+        zooms = self._structure.zooms
+        step = zooms[level].concat // zooms[level - 1].concat
+        finer = Region(*(side * step for side in (region.y, region.x, region.height, region.width)))
+        image = self._read(plane, level - 1, finer)
+        while step > 1:
+            image, step = _half(image), step // 2
+        return image
+
+    def _slot(self, plane: FocalPlane) -> int:
+        return self._slots[plane.index]
+
+    def _found_bounds(self) -> Region:
+        """Return the smallest rectangle around the images of layer 0."""
+        slot = self._slot(self.planes[self.zero])
+        whole = Region(0, 0, *self.levels[0].shape)
+        tiles = self._places.tiles(0, whole)
+        tiles = tiles.chosen(np.isin(tiles.image, self._images.entries(slot, 0)["image"]))
+        if not len(tiles.image):
+            return whole
+        (top, left), (bottom, right) = tiles.place.min(axis=0), tiles.place.max(axis=0)
+        height, width = (side / self._places.parts(0) for side in self._structure.zooms[0].tile)
+        y, x = int(np.floor(top)), int(np.floor(left))
+        stop_y, stop_x = int(np.ceil(bottom + height)), int(np.ceil(right + width))
+        return Region(y, x, stop_y - y, stop_x - x).clipped(*self.levels[0].shape)
+
+
+def _half(image: UInt8Image) -> UInt8Image:
+    """Return the mean of each 2 x 2 pixels, rounded."""
+    wide = image.astype(np.uint16)
+    rows = wide[0::2] + wide[1::2]
+    return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)

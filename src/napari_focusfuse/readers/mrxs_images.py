@@ -1,0 +1,75 @@
+"""The images of a MIRAX slide, list by list and tile by tile, of which the latest are kept."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_focusfuse.slide import UInt8Image
+from napari_focusfuse.slide_array import TileCache
+
+from .decoded import DecodedPlanes
+from .mrxs_codecs import decode_tile
+from .mrxs_index import ENTRY, Entries, Index
+from .mrxs_records import Records
+from .mrxs_structure import Structure
+
+_TILE_BYTES = 32 << 20
+"""Decoded tiles a slide keeps, so that neighbouring regions do not decode them again."""
+
+_LIST_BYTES = 64 << 20
+"""Lists of images a slide keeps; one of 849 thousand images takes 14 MB."""
+
+
+class Images:
+    """The images of all focus slots; safe from several threads at once.
+
+    Parameters
+    ----------
+    structure, index, records
+        The slide.
+    """
+
+    def __init__(self, structure: Structure, index: Index, records: Records) -> None:
+        self._structure, self._index, self._records = structure, index, records
+        self._lists = DecodedPlanes(_LIST_BYTES)
+        self._taken: dict[int, npt.NDArray[np.bool_]] = {}
+        self._noting = threading.Lock()
+        self.tiles = TileCache(_TILE_BYTES)
+        """Decoded tiles, by slot and level, and what else is worth keeping."""
+
+    def entries(self, slot: int, level: int) -> Entries:
+        """Return where the images of a slot lie, in the order of images."""
+        head = int(self._records.heads[slot, level])
+
+        def read() -> UInt8Image:
+            return self._index.entries(head, level).view(np.uint8)
+
+        return self._lists.get((slot, level), read).view(ENTRY)
+
+    def photos(self, slot: int) -> npt.NDArray[np.bool_]:
+        """Return (rows, columns): which photos a slot has, by its images of zoom 0."""
+        with self._noting:
+            found = self._taken.get(slot)
+        if found is None:
+            structure = self._structure
+            rows, columns = structure.photos
+            y, x = np.divmod(self.entries(slot, 0)["image"], structure.images[1])
+            found = np.zeros((rows, columns), dtype=bool)
+            found[y // structure.divisions, x // structure.divisions] = True
+            block = structure.zooms[0].concat // structure.divisions
+            if block > 1:
+                found = found[::block, ::block].repeat(block, 0).repeat(block, 1)[:rows, :columns]
+            with self._noting:
+                self._taken[slot] = found
+        return found
+
+    def tile(self, slot: int, level: int, entry: np.void) -> UInt8Image:
+        """Return the pixels of an image, (Y, X, 3)."""
+
+        def read() -> UInt8Image:
+            return decode_tile(self._index.payload(entry), self._structure.zooms[level].tile)
+
+        return self.tiles.get((slot, level, int(entry["image"]), 0), read)

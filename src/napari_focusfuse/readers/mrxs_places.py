@@ -1,0 +1,250 @@
+"""Where the images of a MIRAX slide lie: photos of the camera overlap, each cut into images.
+
+Level 0 lies on whole pixels.  Above it an image is made of images that were halved and joined
+without regard to overlap; as soon as it holds more than one photo it is cut again, and the parts
+lie at fractions of a pixel (checked against OpenSlide pixel by pixel).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_focusfuse.slide import Region
+
+from .faults import damaged
+from .mrxs_index import Index
+from .mrxs_structure import Structure, Zoom
+
+_POSITION = np.dtype([("flag", "u1"), ("x", "<i4"), ("y", "<i4")])
+_RAW, _PACKED, _HARDWARE = (
+    "VIMSLIDE_POSITION_BUFFER",
+    "StitchingIntensityLayer",
+    "StitchingLayerForHWCoord",
+)
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Parts of images, in the order in which they are laid on each other; arrays of one length."""
+
+    image: Integers
+    """Number of the image in the index."""
+    part: Integers
+    """(n, 2): row and column of the part in its image."""
+    place: npt.NDArray[np.float64]
+    """(n, 2): top and left in pixels of the level."""
+    photo: Integers
+    """Number of the photo at its top left."""
+
+    def chosen(self, keep: npt.NDArray[np.bool_]) -> Tiles:
+        """Return some of the tiles."""
+        return Tiles(self.image[keep], self.part[keep], self.place[keep], self.photo[keep])
+
+
+class Places(Protocol):
+    """Tells which tiles a region needs."""
+
+    def parts(self, zoom: int) -> int:
+        """Return into how many parts per side an image of a level is cut."""
+        ...
+
+    def tiles(self, zoom: int, region: Region) -> Tiles:
+        """Return the tiles under a region of a level, in the order of images."""
+        ...
+
+    def taken(
+        self, zoom: int, tiles: Tiles, photos: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which tiles show a photo that was taken, ``photos`` being (rows, columns)."""
+        ...
+
+
+class Grid:
+    """Images edge to edge: no table of positions, and no overlap."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+
+    def parts(self, zoom: int) -> int:
+        """Return 1: no image needs to be cut."""
+        return 1
+
+    def tiles(self, zoom: int, region: Region) -> Tiles:
+        """Return the tiles under a region of a level, in the order of images."""
+        level, (rows, columns) = self._structure.zooms[zoom], self._structure.images
+        height, width = level.tile
+        down = np.arange(region.y // height, -(-region.stop_y // height), dtype=np.int64)
+        right = np.arange(region.x // width, -(-region.stop_x // width), dtype=np.int64)
+        down = down[down * level.concat < rows]
+        right = right[right * level.concat < columns]
+        grid = np.stack(np.meshgrid(down, right, indexing="ij"), axis=-1).reshape(-1, 2)
+        y, x = grid.T * level.concat
+        side = self._structure.divisions
+        photo = y // side * self._structure.photos[1] + x // side
+        return Tiles(
+            y * columns + x, np.zeros_like(grid), (grid * level.tile).astype(np.float64), photo
+        )
+
+    def taken(
+        self, zoom: int, tiles: Tiles, photos: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which tiles show a photo that was taken; an image may hold many."""
+        count = max(1, self._structure.zooms[zoom].concat // self._structure.divisions)
+        for axis in (0, 1):
+            starts = np.arange(0, photos.shape[axis], count)
+            photos = np.logical_or.reduceat(photos, starts, axis=axis)
+        row, column = np.divmod(tiles.photo, self._structure.photos[1])
+        return np.asarray(photos[row // count, column // count])
+
+
+class Photos:
+    """Photos at places of their own.
+
+    Parameters
+    ----------
+    structure
+        The slide.
+    places
+        (photos, 2): top and left of each photo in pixels of the full scan.
+    real
+        (photos,): False for photos that were not taken, whose place means nothing.
+    """
+
+    def __init__(self, structure: Structure, places: Integers, real: npt.NDArray[np.bool_]) -> None:
+        self._structure = structure
+        self._places = places
+        side = np.array(structure.zooms[0].tile) * structure.divisions
+        self._side = side
+        inside = (places > -side).all(axis=1) & (places < structure.base).all(axis=1) & real
+        self._number = np.flatnonzero(inside)
+        self._cells = np.array(
+            [base // s + 2 for base, s in zip(structure.base, side, strict=True)]
+        )
+        cell = places[self._number] // side + 1
+        key = cell[:, 0] * self._cells[1] + cell[:, 1]
+        order = np.argsort(key, kind="stable")
+        self._number, self._key = self._number[order], key[order]
+
+    def parts(self, zoom: int) -> int:
+        """Return into how many parts per side an image of a level is cut: one per photo."""
+        return max(1, self._structure.zooms[zoom].concat // self._structure.divisions)
+
+    def tiles(self, zoom: int, region: Region) -> Tiles:
+        """Return the tiles under a region of a level, in the order of images."""
+        level = self._structure.zooms[zoom]
+        photos = self._near(level.concat, region)
+        found = self._cut(level, photos)
+        height, width = (side / self.parts(zoom) for side in level.tile)
+        y, x = found.place.T
+        over = (y < region.stop_y) & (y + np.ceil(height) + 1 > region.y)
+        found = found.chosen(over & (x < region.stop_x) & (x + np.ceil(width) + 1 > region.x))
+        columns = self._structure.images[1]
+        step = min(level.concat, self._structure.divisions)
+        row = found.image // columns + found.part[:, 0] * step
+        column = found.image % columns + found.part[:, 1] * step
+        if self.parts(zoom) > 1:  # parts are laid in the order of their photos
+            row, column = np.divmod(found.photo, self._structure.photos[1])
+        order = np.lexsort((column, row))
+        return Tiles(found.image[order], found.part[order], found.place[order], found.photo[order])
+
+    def taken(
+        self, zoom: int, tiles: Tiles, photos: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which tiles show a photo that was taken."""
+        return np.asarray(photos.ravel()[tiles.photo])
+
+    def _near(self, concat: int, region: Region) -> Integers:
+        """Return the photos that may touch a region."""
+        low = (np.array([region.y, region.x]) - 2) * concat - self._side
+        high = (np.array([region.stop_y, region.stop_x]) + 1) * concat
+        first = np.clip(low // self._side + 1, 0, self._cells - 1)
+        last = np.clip(high // self._side + 1, 0, self._cells - 1)
+        rows = np.arange(first[0], last[0] + 1) * self._cells[1]
+        starts = np.searchsorted(self._key, rows + first[1])
+        stops = np.searchsorted(self._key, rows + last[1], side="right")
+        found = [self._number[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        photos = np.concatenate(found) if found else np.empty(0, np.int64)
+        places = self._places[photos]
+        touching = ((places > low) & (places < high)).all(axis=1)
+        return np.asarray(photos[touching])
+
+    def _cut(self, level: Zoom, photos: Integers) -> Tiles:
+        """Return the tiles of photos: many images of each, or one part of an image."""
+        structure = self._structure
+        side, columns = structure.divisions, structure.images[1]
+        row, column = np.divmod(photos, structure.photos[1])
+        first = np.stack([row, column], axis=1) * side
+        place = self._places[photos] / level.concat
+        if level.concat > side:
+            image = first // level.concat * level.concat
+            number = image[:, 0] * columns + image[:, 1]
+            return Tiles(number, (first - image) // side, place, photos)
+        per_side = side // level.concat
+        within = np.stack(np.divmod(np.arange(per_side**2), per_side), axis=1)
+        image = (first[:, None] + within * level.concat).reshape(-1, 2)
+        number = image[:, 0] * columns + image[:, 1]
+        places = (place[:, None] + within * structure.zooms[0].tile).reshape(-1, 2)
+        return Tiles(number, np.zeros_like(image), places, np.repeat(photos, per_side**2))
+
+
+def find_places(slide: Path, structure: Structure, index: Index) -> tuple[Places, list[str]]:
+    """Read the table of positions, if there is one.
+
+    Returns
+    -------
+    Where the images lie, and sentences for the user
+
+    Raises
+    ------
+    SlideError
+        If the table is damaged.
+    """
+    count = structure.photos[0] * structure.photos[1]
+    size = count * _POSITION.itemsize
+    raw, packed = structure.other(_RAW), structure.other(_PACKED)
+    if raw is not None:
+        data = _first(index.items(raw.first))
+    elif packed is not None:
+        stream = zlib.decompressobj()
+        data = stream.decompress(_first(index.items(packed.first)), size + 1)
+    else:
+        return _nominal(structure)
+    if len(data) != size:
+        raise damaged(slide, f"its table of positions holds {len(data)} bytes instead of {size}")
+    table = np.frombuffer(data, _POSITION)
+    if np.any(table["flag"] > 1):
+        raise damaged(slide, "its table of positions has unknown flags")
+    places = np.stack([table["y"], table["x"]], axis=1).astype(np.int64) * structure.zooms[0].concat
+    real = (places != 0).any(axis=1)
+    real[0] = True
+    return Photos(structure, places, real), []
+
+
+def _nominal(structure: Structure) -> tuple[Places, list[str]]:
+    """Lay the photos on a grid."""
+    said = []
+    if structure.other(_HARDWARE) is not None:
+        said.append(
+            "The positions of this scanner's photos are stored in an unknown way, so photos are "
+            "laid edge to edge, and may not fit at their seams."
+        )
+    overlap = np.array(structure.zooms[0].overlap)
+    if not overlap.any():
+        return Grid(structure), said
+    step = np.array(structure.zooms[0].tile) * structure.divisions - overlap
+    grid = np.stack(np.divmod(np.arange(np.prod(structure.photos)), structure.photos[1]), axis=1)
+    places = (grid * step).astype(np.int64)
+    return Photos(structure, places, np.ones(len(places), bool)), said
+
+
+def _first(items: Sequence[bytes]) -> bytes:
+    return items[0] if items else b""
