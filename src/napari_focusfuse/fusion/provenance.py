@@ -21,6 +21,7 @@ def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dic
         "kind": info.kind,
         "settings": dict(method.info.settings),
         "model_sha256": info.model_hash,
+        "model_file": None if info.weights is None else info.weights.name,
         "planes": [_plane(slide, plane) for plane in plan.planes],
         "mask_plane": _plane(slide, plan.centre) if mask else None,
         "level_downsample": list(slide.levels[plan.level].downsample),

@@ -32,3 +32,16 @@ def image_layers(viewer: Any) -> list[Image]:
     """Return the viewer's image layers, top one first, as they are (not proxied)."""
     layers = [unwrapped(layer) for layer in viewer.layers]
     return [layer for layer in reversed(layers) if isinstance(layer, Image)]
+
+
+def closed_by_user(window: Any, event: Any) -> bool:
+    """Tell whether a main window's Close event comes from the user, not from ``viewer.close()``.
+
+    That one hides the canvas before it closes the window; the x and the menu do not.
+    """
+    canvas = window.centralWidget()
+    return event.spontaneous() or (canvas is not None and _shows_anything(canvas))
+
+
+def _shows_anything(widget: Any) -> bool:
+    return any(child.isVisible() for child in widget.children() if child.isWidgetType())

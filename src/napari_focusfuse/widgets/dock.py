@@ -15,6 +15,7 @@ from .fuse_tab import FuseTab
 from .fusion_job import fusion_job
 from .header import Header
 from .slide_source import ours
+from .train_tab import TrainTab
 
 FOOTER = "Research use only"
 WIDTH = 320
@@ -36,6 +37,7 @@ class FocusFuseDock(QWidget):
         self.header = Header(viewer)
         self.fuse_tab = FuseTab(viewer, self.header, job)
         self.compare_tab = CompareTab(viewer)
+        self.train_tab = TrainTab(viewer, self.header, job)
         self.tabs = QTabWidget()
         self._build()
         self._keys: dict[str, Callable[[Any], None]] = {
@@ -51,8 +53,9 @@ class FocusFuseDock(QWidget):
         self.destroyed.connect(lambda _gone=None: job.stop())
 
     def _build(self) -> None:
-        # Training and whole slides get their tabs here.
-        for tab, title in ((self.fuse_tab, "Fuse"), (self.compare_tab, "Compare")):
+        # Whole slides get their tab here.
+        tabs = {"Fuse": self.fuse_tab, "Compare": self.compare_tab, "Train": self.train_tab}
+        for title, tab in tabs.items():
             area = QScrollArea()
             area.setWidgetResizable(True)
             area.setFrameShape(QFrame.Shape.NoFrame)
@@ -62,6 +65,9 @@ class FocusFuseDock(QWidget):
         footer = QLabel(FOOTER)
         footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         footer.setEnabled(False)
+        self.train_tab.news.connect(
+            lambda news: footer.setText(f"{FOOTER} · {news}" if news else FOOTER)
+        )
         layout = QVBoxLayout(self)
         for widget in (self.header, self.tabs, footer):
             layout.addWidget(widget)
@@ -89,6 +95,7 @@ class FocusFuseDock(QWidget):
             self._viewer.bind_key(key, None)
         self.fuse_tab.disconnect_viewer()
         self.compare_tab.disconnect_viewer()
+        self.train_tab.disconnect_viewer()
         self.header.disconnect_viewer()
         self.job.cancel()
         self.deleteLater()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from napari_focusfuse.fusion.catalogue import available_methods, method_info
@@ -11,6 +12,7 @@ from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
 from napari_focusfuse.fusion.planes import choose_planes, offset_names
 from napari_focusfuse.layer_metadata import ViewWindow
+from napari_focusfuse.model_card import ModelError
 from napari_focusfuse.slide import MAX_REGION_PIXELS, RegionError, Slide
 
 PlaneChoice = Literal["one", "three", "all"]
@@ -52,13 +54,38 @@ class FuseRequest:
 _COUNTS: dict[int, PlaneChoice] = {1: "one", 3: "three"}
 
 
-def method_choices(methods: Sequence[MethodInfo] | None = None) -> tuple[MethodChoice, ...]:
-    """Return what the method list offers; models of one family (``swift-*``) are one entry."""
+def method_choices(
+    methods: Sequence[MethodInfo] | None = None, files: Sequence[Path] = ()
+) -> tuple[MethodChoice, ...]:
+    """Return what the method list offers; models of one family (``swift-*``) are one entry.
+
+    Parameters
+    ----------
+    methods
+        Those that are installed, or None to look.
+    files
+        Further model files, each an entry of its own.
+
+    Raises
+    ------
+    ModelError
+        If one of the files is no fusion model.
+    """
     found: dict[str, list[MethodInfo]] = {}
     for info in available_methods() if methods is None else methods:
         family = info.name.partition("-")[0] if info.plane_offsets is not None else info.name
         found.setdefault(family, []).append(info)
-    return tuple(_choice(family, infos) for family, infos in found.items())
+    installed = (_choice(family, infos) for family, infos in found.items())
+    return (*installed, *(_file_choice(path) for path in files))
+
+
+def _file_choice(path: Path) -> MethodChoice:
+    info = method_info(str(path))
+    planes = _COUNTS.get(len(info.plane_offsets or ()))
+    if planes is None:
+        raise ModelError(f"{path.name} takes neither one nor three focus layers; choose another.")
+    # Files of runs are all called best.safetensors: the folder tells them apart.
+    return MethodChoice(str(path), f"{info.title} ({path.parent.name})", (planes,))
 
 
 def _choice(family: str, infos: Sequence[MethodInfo]) -> MethodChoice:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QWidget
 from superqt.utils import create_worker
 
 from napari_focusfuse.fusion.device import DeviceChoice, find_device
+from napari_focusfuse.model_card import ModelError
 from napari_focusfuse.slide import Slide
 
 from .fuse_request import (
@@ -22,6 +24,9 @@ from .layer_choice import LayerChoice
 from .message import Message
 from .slide_source import is_slide, layer_key, slide_of
 
+OPEN_MODEL = "Open model …"
+MODELS = "Models (*.safetensors)"
+
 
 class Header(QWidget):
     """Slide, method and focus layers, as the user chose them."""
@@ -32,6 +37,7 @@ class Header(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._slides: tuple[Any, Slide] | None = None
+        self._last_method = 0
         self.layer_choice = LayerChoice(viewer, is_slide)
         self.layer_choice.setObjectName("slide")
         self.method_box = QComboBox()
@@ -39,8 +45,14 @@ class Header(QWidget):
         self.planes_box = QComboBox()
         self.planes_box.setObjectName("planes")
         self.device_line = Message("device")
-        self._methods: tuple[MethodChoice, ...] = method_choices()
-        self.method_box.addItems([choice.title for choice in self._methods])
+        self.method_box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.message = Message("header")
+        self.message.hide()
+        self._files: list[Path] = []
+        self._methods: tuple[MethodChoice, ...] = ()
+        self._offer_methods()
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -48,10 +60,12 @@ class Header(QWidget):
         form.addRow("Method", self.method_box)
         form.addRow("Focus layers", self.planes_box)
         form.addRow("Device", self.device_line)
+        form.addRow(self.message)
         self.choose_method(preferred_method(self._methods))
         self._offer_planes()
         self.layer_choice.layer_changed.connect(self.changed)
         self.method_box.currentIndexChanged.connect(self._on_method_changed)
+        self.method_box.activated.connect(self._on_method_activated)
         self.planes_box.currentIndexChanged.connect(self.changed)
         self._find_device()
 
@@ -63,7 +77,7 @@ class Header(QWidget):
     @property
     def method(self) -> str:
         """The name of the chosen method or family."""
-        return self._methods[max(self.method_box.currentIndex(), 0)].name
+        return self._method_choice().name
 
     @property
     def planes(self) -> PlaneChoice:
@@ -97,13 +111,58 @@ class Header(QWidget):
         if name in names:
             self.method_box.setCurrentIndex(names.index(name))
 
+    def add_model(self, path: Path) -> str:
+        """Offer a model file, choose it and return its title.
+
+        Raises
+        ------
+        ModelError
+            If it is no fusion model, or damaged.
+        """
+        files = [*(file for file in self._files if file != path), path]
+        choice = method_choices((), files)[-1]
+        self._files = files
+        self.method_box.blockSignals(True)
+        self._offer_methods()
+        self.method_box.blockSignals(False)
+        self.choose_method(choice.name)
+        self._on_method_changed()  # the same place in the list may hold another model now
+        return choice.title
+
     def choose_planes(self, planes: PlaneChoice) -> None:
         """Choose the focus layers; nothing happens if the method does not take them."""
         index = self.planes_box.findData(planes)
         if index >= 0:
             self.planes_box.setCurrentIndex(index)
 
+    def _method_choice(self) -> MethodChoice:
+        return self._methods[min(max(self.method_box.currentIndex(), 0), len(self._methods) - 1)]
+
+    def _offer_methods(self) -> None:
+        """List the methods, and below them the way to a file."""
+        self._methods = method_choices(files=self._files)
+        self.method_box.clear()
+        self.method_box.addItems([choice.title for choice in self._methods])
+        self.method_box.addItem(OPEN_MODEL)
+
+    def _on_method_activated(self, index: int) -> None:
+        if index < len(self._methods):
+            self._last_method = index
+            return
+        self.method_box.setCurrentIndex(self._last_method)
+        name, _ = QFileDialog.getOpenFileName(self, "Open model", "", MODELS)
+        if name:
+            try:
+                self.add_model(Path(name))
+            except ModelError as error:
+                self.message.warn(str(error))
+                self.message.show()
+
     def _on_method_changed(self) -> None:
+        if self.method_box.currentIndex() >= len(self._methods):
+            return  # the way to a file is no method
+        self._last_method = self.method_box.currentIndex()
+        self.message.hide()
         self._offer_planes()
         self.changed.emit()
 
@@ -111,7 +170,7 @@ class Header(QWidget):
         chosen = self.planes_box.currentData()
         self.planes_box.blockSignals(True)
         self.planes_box.clear()
-        for planes in self._methods[max(self.method_box.currentIndex(), 0)].planes:
+        for planes in self._method_choice().planes:
             self.planes_box.addItem(PLANE_TITLES[planes], planes)
         self.choose_planes(chosen)
         self.planes_box.blockSignals(False)

@@ -1,0 +1,71 @@
+"""How long a training takes and how much disk it needs, before it starts."""
+
+from __future__ import annotations
+
+from napari_focusfuse.training_config import TrainingConfig
+
+from .fuse_request import duration
+
+SECONDS_PER_MEGAPIXEL: dict[tuple[str, int, int], float] = {
+    ("swift", 1, 40): 2.5,
+    ("swift", 3, 40): 2.3,
+    ("small-blur", 1, 32): 1.1,
+}
+"""Seconds per million pixels of training patches, forward and backward, for (architecture, focus
+layers, width), on two cores of a 2.5 GHz server processor, by ``benchmarks/train.py``."""
+
+PLANES_CUT = 3
+"""Focus layers kept of each stack, whatever the network takes."""
+
+STATE_BYTES = 100e6
+"""Room for models, states and logs beside the patches."""
+
+
+def disk_bytes(config: TrainingConfig, slides: int, *, images: bool) -> float:
+    """Return about how many bytes a run writes, most of them into its cache of patches.
+
+    Parameters
+    ----------
+    slides
+        How many slides it learns from.
+    images
+        Whether stacks are simulated from sharp images.
+    """
+    # Of each pixel: the focus layers, two truths in colour, one byte of blur mask.
+    pixel = 3 * PLANES_CUT + 3 + 3 + 1
+    stacks = (config.stacks + config.degraded) * config.stack_px**2 if images else 0
+    cut = slides * config.patches_per_slide * config.patch**2
+    return min((stacks + cut) * pixel, config.cache_gb * 1e9) + STATE_BYTES
+
+
+def training_seconds(config: TrainingConfig, device: str) -> float | None:
+    """Return about how long the steps take, or None where it was never measured.
+
+    Parameters
+    ----------
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; only the CPU was measured.
+    """
+    width = int(config.network.get("width", 0))
+    rate = SECONDS_PER_MEGAPIXEL.get((config.architecture, config.planes, width))
+    if rate is None or device not in ("auto", "cpu"):
+        return None
+    return config.steps * config.batch * config.patch**2 / 1e6 * rate
+
+
+def estimate(config: TrainingConfig, device: str, slides: int, *, images: bool) -> str:
+    """Return time and disk in one line."""
+    seconds = training_seconds(config, device)
+    if seconds is None:
+        time = "time unknown until it runs"
+    elif device == "auto":
+        time = f"about {duration(seconds)} on a processor with two cores, less on a GPU"
+    else:
+        time = f"about {duration(seconds)} on two cores"
+    return f"{config.steps:,} steps · {time} · at most {disk_text(config, slides, images=images)}"
+
+
+def disk_text(config: TrainingConfig, slides: int, *, images: bool) -> str:
+    """Return the disk space as people say it."""
+    size = disk_bytes(config, slides, images=images)
+    return f"{size / 1e9:.1f} GB of disk" if size >= 1e9 else f"{size / 1e6:.0f} MB of disk"
