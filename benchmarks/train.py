@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from focusfuse_training.corpus import gather
 from focusfuse_training.learner import make_learner
+from focusfuse_training.machine import make_fabric
 from focusfuse_training.patches import Feeder, Order
 from focusfuse_training.trainer import Loop
 from napari_focusfuse.defocus import gaussian_blur
@@ -88,7 +88,8 @@ def measure(name: str, steps: int, device: str, changes: dict[str, object]) -> N
         started = time.perf_counter()
         corpus = gather(config, data, run)
         filled = time.perf_counter() - started
-        fabric = Fabric(accelerator=device, devices=1, precision=config.precision)
+        fabric = make_fabric(config, device)
+        precision = fabric._precision.precision
         learner = make_learner(config, blur, fabric)
         loop = Loop(run, config, fabric, corpus, learner)
         order = Order(corpus.train, config.planes, config.patch, config.seed)
@@ -105,9 +106,9 @@ def measure(name: str, steps: int, device: str, changes: dict[str, object]) -> N
             seconds = time.perf_counter() - started
             waiting = (feeder.seconds_waited - waited) / seconds
         gflops = counter.get_total_flops() * steps / seconds / 1e9
-        peak = peak_gflops(fabric.device, config.precision)
+        peak = peak_gflops(fabric.device, precision)
         print(
-            f"{name:18} {config.batch:2} x {config.patch} px  {config.precision:10}"
+            f"{name:18} {config.batch:2} x {config.patch} px  {precision:10}"
             f"  {steps / seconds:7.3f} steps/s  {seconds / steps:8.4f} s/step"
             f"  waiting {waiting:6.2%}  {gflops:8.1f} GFLOP/s = {gflops / peak:4.0%} of {peak:.0f}"
             f"  cache {filled / (STACKS + 8):.2f} s a stack"

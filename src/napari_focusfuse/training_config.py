@@ -97,7 +97,13 @@ class TrainingConfig:
     validate_every: int = _setting(1000, "Steps between validations")
     log_every: int = _setting(50, "Steps between lines of the log")
     precision: str = _setting(
-        "bf16-mixed", "Arithmetic", "32-true", "bf16-mixed", "16-mixed", "bf16-true"
+        "auto",
+        "Arithmetic; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true",
+        "auto",
+        "32-true",
+        "bf16-mixed",
+        "16-mixed",
+        "bf16-true",
     )
     devices: int = _setting(1, "Processors or GPUs")
     strategy: str = _setting("auto", "How several devices work together", "auto", "ddp")

@@ -101,7 +101,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(images: Path, tmp_path: Path)
     assert main(arguments(path, images, whole)) == 0
     stopped = StoppedAfterTwoSteps(parts)
     stopped.create(TrainingConfig.read(path), TrainingData(images, cache=images / "cache"))
-    train(stopped, accelerator="cpu")
+    train(stopped, device="cpu")
     assert stopped.state.exists()
     assert not stopped.last.exists()
     assert main(arguments(path, images, parts)) == 0

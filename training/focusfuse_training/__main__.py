@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = _run(options)
         _log_to(run.text_log)
         run.clear_stop()
-        train(run, accelerator=options.device)
+        train(run, device=options.device)
     except (FocusFuseError, TrainingError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's answer)
         return getattr(error, "exit_code", 4)

@@ -23,6 +23,7 @@ from .corpus import Corpus, gather
 from .focus_pairs import pair_loss
 from .learner import Learner, make_learner
 from .losses import blur_loss, content_losses
+from .machine import make_fabric
 from .pace import Pace
 from .patches import Batch, Feeder, Order
 from .schedule import learning_rate
@@ -42,21 +43,16 @@ class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
-def train(run: TrainingRun, *, accelerator: str = "auto") -> None:
+def train(run: TrainingRun, *, device: str = "auto") -> None:
     """Train, or go on with, the run of a folder until its recipe's steps are done or it is stopped.
 
     Parameters
     ----------
-    accelerator
+    device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
     config = run.config()
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=config.devices,
-        strategy=config.strategy,
-        precision=config.precision,
-    )
+    fabric = make_fabric(config, device)
     fabric.launch()
     if fabric.is_global_zero:
         run.acquire()
@@ -98,7 +94,7 @@ def _train(run: TrainingRun, config: TrainingConfig, fabric: Fabric) -> None:
 
 def _described(config: TrainingConfig, corpus: Corpus, fabric: Fabric) -> str:
     stacks = sum(len(group.files) for group in corpus.train)
-    where = f"{fabric.world_size} x {fabric.device.type}"
+    where = f"{fabric.world_size} x {fabric.device.type}, {fabric._precision.precision}"
     return f"{config.title}: {config.steps} steps on {where}, {stacks} training stacks"
 
 
