@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+LISTEN_SECONDS = 0.5
+"""Time between two looks at a trainer that was asked to stop."""
 
 
-def run_trainer(arguments: Sequence[str], program: str = "") -> int:
+def run_trainer(
+    arguments: Sequence[str], program: str = "", on_interrupt: Callable[[], None] | None = None
+) -> int:
     """Run a program of the trainer, let it speak to the terminal, and return its exit code.
 
     Parameters
@@ -16,15 +22,39 @@ def run_trainer(arguments: Sequence[str], program: str = "") -> int:
         What follows the program's name.
     program
         Which of the trainer's programs, such as ``"evaluate"``; empty: the trainer itself.
+    on_interrupt
+        What Ctrl-C means; called over and over, as a program may be too young to have heard it.
+        The program itself does not see it; a second one ends the program.  None: both are
+        interrupted.
     """
     module = ".".join(filter(None, ("focusfuse_training", program)))
     # -P: a file of the current folder must not take the place of a module.
     command = [sys.executable, "-P", "-m", module, *arguments]
-    with subprocess.Popen(command) as process:
+    interrupts = 0
+    with _started(command, deaf=on_interrupt is not None) as process:
         while True:
             try:
-                code = process.wait()
+                if interrupts and on_interrupt is not None:
+                    on_interrupt()
+                code = process.wait(LISTEN_SECONDS if interrupts else None)
+            except subprocess.TimeoutExpired:
+                continue
             except KeyboardInterrupt:
-                # The terminal interrupts the trainer too, which saves before it ends.
+                interrupts += 1
+                if on_interrupt is not None and interrupts > 1:
+                    process.terminate()
                 continue
             return code if code >= 0 else 128 - code
+
+
+def _started(command: Sequence[str], *, deaf: bool) -> subprocess.Popen[bytes]:
+    """Start a process, ``deaf`` to the Ctrl-C that a terminal sends to everybody in it."""
+    if not deaf:
+        return subprocess.Popen(command)
+    if sys.platform == "win32":
+        return subprocess.Popen(command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a new process inherits
+    try:
+        return subprocess.Popen(command)
+    finally:
+        signal.signal(signal.SIGINT, before)
