@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 import pydicom
 import pytest
 from pydicom.encaps import encapsulate
@@ -66,6 +67,26 @@ def test_jpeg_tiles(tmp_path, stack):
     with open_slide(write_dicom(tmp_path / "s", stack, codec="jpeg")) as slide:
         read = slide.read_stack(slide.planes, 0, 0, 0, 256, 320)
         assert np.abs(read.astype(int) - stack).mean((1, 2, 3)).max() < 2
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg", "jpeg 2000"])
+@pytest.mark.parametrize("tiling", ["full", "sparse"])
+def test_planes_are_what_openslide_sees_of_slides_of_one_plane(codec, tiling, tmp_path, stack):
+    """OpenSlide refuses stacks, so that each plane of one is written as a slide of its own."""
+    folder = write_dicom(tmp_path / "stack", stack, codec=codec, tiling=tiling)
+    with open_slide(folder) as slide:
+        for plane in slide.planes:
+            alone = write_dicom(
+                tmp_path / str(plane.index), stack[plane.index][None], codec=codec, tiling=tiling,
+                heights_um=[0.0],
+            )  # fmt: skip
+            with openslide.OpenSlide(min(alone.iterdir())) as oracle:
+                assert oracle.properties["openslide.vendor"] == "dicom"
+                for level, (width, height) in enumerate(oracle.level_dimensions):
+                    wanted = np.asarray(oracle.read_region((0, 0), level, (width, height)))
+                    read = slide.read_region(plane, level, 0, 0, height, width)
+                    difference = np.abs(read.astype(int) - wanted[..., :3])
+                    assert difference.max() <= (1 if codec == "jpeg" else 0)
 
 
 def test_an_extended_focus_is_a_plane_beside_the_stack(tmp_path, stack, open_files):
