@@ -13,13 +13,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from napari_focusfuse.benchmark_definition import OPTICS, Z_STEP_UM, data_set
+from napari_focusfuse.benchmark_definition import data_set
 from napari_focusfuse.model_card import ModelCard, ModelError, read_card, shipped_models
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.training_run import RunError, TrainingRun
 from napari_focusfuse.weights import load_model, save_model
 
+from .corpus import Corpus
 from .learner import Learner
+from .sharp_images import OWN
+from .split import PARTS, Split
 from .validation import Scores
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ _LIMITS = (
 
 
 def save_models(
-    run: TrainingRun, config: TrainingConfig, learner: Learner, scores: Scores, *, best: bool
+    run: TrainingRun, learner: Learner, corpus: Corpus, scores: Scores, *, best: bool
 ) -> None:
     """Write the model as the last one, and as the best one if it is.
 
@@ -42,7 +45,7 @@ def save_models(
     ModelOutputError
         If the disk refuses; the files of before stay whole.
     """
-    card = make_card(run, config, learner, scores)
+    card = make_card(run, learner, corpus, scores)
     save_model(run.last, learner.mean, card)
     if best:
         save_model(run.best, learner.mean, card)
@@ -133,11 +136,10 @@ def _is_half(path: Path) -> bool:
     return any(entry.get("dtype") == "F16" for entry in header.values())
 
 
-def make_card(
-    run: TrainingRun, config: TrainingConfig, learner: Learner, scores: Scores
-) -> ModelCard:
+def make_card(run: TrainingRun, learner: Learner, corpus: Corpus, scores: Scores) -> ModelCard:
     """Describe the model as the window and the shell show it."""
-    planes, network = config.planes, learner.mean
+    config, network = run.config(), learner.mean
+    planes = config.planes
     blur = run.folder / _BLUR_MODEL
     return ModelCard(
         name=config.name,
@@ -145,8 +147,8 @@ def make_card(
         architecture=config.architecture,
         config=dict(config.network),
         plane_offsets=(0,) if planes == 1 else tuple(range(-(planes // 2), planes // 2 + 1)),
-        z_step_um=None if planes == 1 else Z_STEP_UM,
-        mpp=OPTICS.mpp,
+        z_step_um=None if planes == 1 else corpus.z_step_um,
+        mpp=corpus.mpp,
         halo=int(network.reach),  # type: ignore[arg-type]
         multiple_of=int(network.multiple_of),  # type: ignore[arg-type]
         blur_model=read_card(blur).sha256 if config.blur_model else None,
@@ -157,21 +159,40 @@ def make_card(
 
 
 def _training(run: TrainingRun, config: TrainingConfig, learner: Learner) -> dict[str, Any]:
+    """Return what the card says of the training.
+
+    Own slides and images are counted, not named: a model is passed on, and names may be patients'.
+    """
     found: dict[str, Any] = {
-        "recipe": {**asdict(config), "network": dict(config.network)},
+        "recipe": {key: _unplaced(value) for key, value in asdict(config).items()},
         "steps_done": learner.step,
         "patches_seen": learner.patches,
         "command": f"focusfuse train {config.name}.toml --data DIR --out RUN",
     }
-    if config.data_set:
+    split, sources = Split.read(run.split_file), run.data()
+    if split is not None:
+        found["split"] = {part: len(getattr(split, part)) for part in PARTS}
+    if sources.slides:
+        found["slides"] = len(sources.slides)
+        found["references"] = sorted({_kind(slide.reference) for slide in sources.slides})
+    if sources.images is not None and config.data_set not in OWN:
         data = data_set(config.data_set)
         found |= {
             "data_set": data.name,
             "doi": data.doi,
             "licence": data.licence,
             "citation": data.citation,
+            "images": sorted(data.images["train"]),
             "truth": "simulated defocus; the truth carries the noise of the plane it came from",
         }
-    if run.split_file.exists():
-        found["split"] = json.loads(run.split_file.read_text(encoding="utf-8"))
     return found
+
+
+def _unplaced(value: object) -> object:
+    """Return a setting without the folders of this machine."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _kind(reference: str) -> str:
+    known = reference == "extended" or reference.startswith("fusion:")
+    return reference if known else "another file"

@@ -262,7 +262,7 @@ class Loop:
         scores = validate(self.learner, self.corpus.validation, self.config, sheet)
         best = scores["error"] < self.learner.best
         self.learner.best = min(scores["error"], self.learner.best)
-        save_models(self.run, self.config, self.learner, scores, best=best)
+        save_models(self.run, self.learner, self.corpus, scores, best=best)
         save_state(self.run, self.learner)
         self._record({"step": self.learner.step, "validation": scores, "best": best})
         log.info("step %d of %d: %s", self.learner.step, self.config.steps, scores)
