@@ -16,11 +16,13 @@ from napari_focusfuse.slide import FocusFuseError
 
 from .comparing import compare
 from .demo import demo
+from .evaluating import evaluate
 from .fusing import fuse, mask
 from .inspecting import inspect
 from .listing import methods, models
 from .options import UsageError
 from .terminal import complain
+from .training import train
 
 USAGE, BAD_INPUT, NO_ACCESS, INTERRUPTED = 1, 4, 5, 130
 
@@ -36,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (demo, inspect, fuse, mask, compare, methods, models)
+_COMMANDS = (demo, inspect, fuse, mask, compare, methods, models, train, evaluate)
 for _command in _COMMANDS:
     app.command()(_command)
 

@@ -1,0 +1,64 @@
+"""``focusfuse evaluate``: models beside classical methods, as tables and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import UsageError
+from .trainer_process import run_trainer
+
+
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|NAME|FILE...", help="Runs, shipped models, or model files."),
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Where tables and models go.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="The data set's images, or a run whose test split to take "
+            "(default: the first run that is evaluated).",
+        ),
+    ] = None,
+    depths: Annotated[
+        str | None,
+        typer.Option("--depths", metavar="UM,...", help="Heights of simulated cells, +- so much."),
+    ] = None,
+    drawn: Annotated[bool, typer.Option("--drawn", help="Score on drawn smears instead.")] = False,
+    patches: Annotated[
+        int | None, typer.Option("--patches", metavar="N", help="Images of the tables (30).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", help="Processes (default: one a core).")
+    ] = None,
+    data_set: Annotated[
+        str, typer.Option("--data-set", metavar="NAME|TOML", help="Whose images --data holds.")
+    ] = "cric",
+) -> None:
+    """Score models beside classical methods: Tables 1 to 3, curves, pictures."""
+    arguments = [*models, "--out", str(out), "--data-set", data_set]
+    for option, value in (("--data", data), ("--patches", patches), ("--jobs", jobs)):
+        if value is not None:
+            arguments += [option, str(value)]
+    if depths is not None:
+        arguments += ["--depths", *_numbers(depths)]
+    if drawn:
+        arguments.append("--drawn")
+    raise typer.Exit(run_trainer(arguments, "evaluate"))
+
+
+def _numbers(text: str) -> list[str]:
+    try:
+        return [f"{float(part):g}" for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--depths {text!r} is not understood; give micrometres such as 4,6,8."
+        ) from None

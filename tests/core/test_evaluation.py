@@ -1,0 +1,254 @@
+"""The evaluation on small drawn images: what it writes, and that its numbers are the metrics'."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from focusfuse_training import evaluate as program
+from focusfuse_training.candidates import find_candidates
+from focusfuse_training.evaluate import main
+from focusfuse_training.figures import inset
+from focusfuse_training.masks import Confusion
+from focusfuse_training.material import Sample, Square, Task, of_data_set, of_run, squares_in
+from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
+from focusfuse_training.stack import StackFile, TrainingStack
+from focusfuse_training.summary import Condition, Spread
+from napari_focusfuse.fusion.catalogue import blur_companion, load_method, model_info
+from napari_focusfuse.fusion.neural import load_neural
+from napari_focusfuse.metrics import VARIANTS, score
+from napari_focusfuse.model_card import ModelCard, read_card
+from napari_focusfuse.models import build
+from napari_focusfuse.training_run import TrainingData, TrainingRun
+from napari_focusfuse.weights import load_model, save_model
+from training_files import draw_images, tiny_config
+
+GENERATOR = {"preset": "paper", "planes": 1, "width": 4}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation, run once for all tests that look at it."""
+
+    code: int
+    images: Path
+    models: Path
+    out: Path
+
+    @property
+    def scores(self) -> dict:
+        return json.loads((self.out / "scores.json").read_text())
+
+
+def save(path: Path, architecture: str, config: dict, seed: int = 0, **card: object) -> ModelCard:
+    """Write a network of random weights."""
+    torch.manual_seed(seed)
+    network = build(architecture, config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    offsets = (-1, 0, 1) if config.get("planes") == 3 else (0,)
+    facts = {
+        "name": path.stem,
+        "title": path.stem,
+        "halo": int(network.reach),
+        "multiple_of": int(network.multiple_of),
+        "training": {"steps_done": 7, "recipe": {"seed": seed, "patch": 32}},
+    }
+    made = ModelCard(
+        architecture=architecture, config=config, plane_offsets=offsets, **{**facts, **card}
+    )
+    return save_model(path, network, made)
+
+
+def save_models(folder: Path) -> list[Path]:
+    swift = {"width": 4, "quarter_blocks": 1}
+    blur = save(folder / "blur.safetensors", "small-blur", {"width": 4, "blocks": 1})
+    save(folder / "one.safetensors", "swift", {**swift, "planes": 1})
+    save(folder / "three.safetensors", "swift", {**swift, "planes": 3})
+    save(folder / "other" / "three.safetensors", "swift", {**swift, "planes": 3}, 1, name="three")
+    save(folder / "plain.safetensors", "generator", {**GENERATOR, "mask": False})
+    masked = {**GENERATOR, "mask": True}
+    save(folder / "masked.safetensors", "generator", masked, blur_model=blur.sha256)
+    names = ("one", "three", "other/three", "plain", "masked")
+    return [folder / f"{name}.safetensors" for name in names]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "images").mkdir()
+    images, out = draw_images(folder / "images"), folder / "out"
+    words = [*map(str, save_models(folder / "models")), "small-blur"]
+    words += ["--data", str(images), "--data-set", str(images / "drawn.toml"), "--out", str(out)]
+    code = main([*words, "--depths", "8", "--patches", "5", "--jobs", "1"])
+    return Evaluation(code, images, folder / "models", out)
+
+
+def test_everything_is_written(done: Evaluation) -> None:
+    assert done.code == 0
+    names = {path.name for path in done.out.iterdir()}
+    assert {"tables.md", "tables.csv", "index.html", "scores.json"} <= names
+    assert {"curves-8-um-one-plane.png", "sheet-8-um-three-planes.jpg"} <= names
+    text = (done.out / "tables.md").read_text()
+    for part in ("Table 1", "Table 2", "Table 3", "Spread over training seeds", "Blur masks"):
+        assert f"### {part}" in text
+    assert "7 steps" in text
+    assert "width 4" in text
+    assert "test split, simulated defocus, seeds 0 to 4" in text
+    assert "Command: `focusfuse evaluate" in text
+
+
+def test_the_page_needs_no_other_file(done: Evaluation) -> None:
+    page = (done.out / "index.html").read_text()
+    assert page.count("<img") == 4
+    assert page.count('src="data:image/') == 4
+    assert "http" not in page
+    assert "<link" not in page
+
+
+def test_numbers_are_those_of_the_metrics(done: Evaluation) -> None:
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    tasks = material.conditions["8 um"]
+    file = done.out / "one.safetensors"
+    method, argmax = load_neural(model_info(file, read_card(file))), load_method("argmax", "cpu")
+    values = []
+    for task in tasks:
+        sample, (square,) = task.render(), task.squares
+        fused, truth = apply(method, sample.central(1)), sample.truth_one
+        values.append(score(square.cut(fused), square.cut(truth)))
+        chosen = apply(argmax, sample.planes)
+    images = done.scores["8 um"]["images"]
+    for metric in VARIANTS:
+        assert images["one"][metric] == pytest.approx([v[metric] for v in values], abs=1e-6)
+    expected = score(square.cut(chosen), square.cut(sample.truth_three))
+    assert images["argmax"]["CC"][-1] == pytest.approx(expected["CC"], abs=1e-6)
+    with (done.out / "tables.csv").open() as file_:
+        rows = [r for r in csv.DictReader(file_) if (r["table"], r["row"]) == ("1", "one")]
+    psnr = next(row for row in rows if row["metric"] == "PSNR")
+    found = [v["PSNR"] for v in values]
+    assert float(psnr["mean"]) == pytest.approx(np.mean(found), rel=1e-4)
+    assert float(psnr["sd"]) == pytest.approx(np.std(found, ddof=1), rel=1e-3)
+
+
+def test_the_catalogue_decides_which_classical_methods_are_judged(done: Evaluation) -> None:
+    assert {info.name for info in classical()} <= set(done.scores["8 um"]["table"])
+    assert "argmax" in {info.name for info in classical()}
+
+
+def test_no_plane_is_nearer_the_truth_than_the_oracle(done: Evaluation) -> None:
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    sample = material.conditions["8 um"][0].render()
+    best = score(oracle(sample), sample.truth_three, 32)["SSIM-paper"]
+    for plane in sample.planes:
+        assert best > score(plane, sample.truth_three, 32)["SSIM-paper"]
+    assert "oracle selection" not in (done.out / "tables.md").read_text().split("### Table 2")[0]
+
+
+def test_generators_with_and_without_blur_model_are_paired(done: Evaluation) -> None:
+    table = (done.out / "tables.md").read_text().split("### Table 3")[1].split("###")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert rows == ["generator", "plain, without", "masked, with", "masked minus plain"]
+
+
+def test_models_are_copied_as_float16_with_their_blur_model(done: Evaluation) -> None:
+    masked = done.out / "masked.safetensors"
+    card = read_card(masked)
+    assert blur_companion(masked, card) == done.out / "blur.safetensors"
+    assert card.blur_model != read_card(done.models / "blur.safetensors").sha256
+    load_neural(model_info(masked, card))
+    assert masked.stat().st_size < 0.7 * (done.models / "masked.safetensors").stat().st_size
+    assert "table, 8 um" in card.scores["benchmark"]
+    assert read_card(done.out / "small-blur.safetensors").scores["benchmark"]["masks, 8 um"]
+
+
+def test_seeds_of_one_recipe_have_names_and_a_spread(done: Evaluation) -> None:
+    table = done.scores["8 um"]["table"]
+    assert {"three-seed0", "three-seed1"} <= set(table)
+    assert load_model(done.out / "three-seed1.safetensors")[1].name == "three"
+    assert "three, 2 seeds" in (done.out / "tables.md").read_text()
+
+
+def test_a_blur_mask_is_counted_where_the_truth_is_known(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stack = rng.integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    blurred = np.full((64, 64), 255, dtype=np.uint8)
+    blurred[:32], blurred[:8] = 0, 1
+    path = tmp_path / "a.stack.safetensors"
+    TrainingStack(stack, stack[0], stack[0], blurred).save(path)
+    assert StackFile(path).shape == (64, 64)
+    result = Scorer(find_candidates(["small-blur"]))(Task(path), None)
+    assert result.masks["all blurred"] == Confusion(hits=8 * 64, false_alarms=24 * 64)
+    assert result.whole == {}
+
+
+def test_a_run_brings_its_own_test_images(done: Evaluation, tmp_path: Path) -> None:
+    run = TrainingRun(tmp_path / "run")
+    run.create(tiny_config(done.images), TrainingData(images=done.images))
+    material = of_run(run, (4.0,), 2)
+    assert "test split" in material.specimens
+    assert [len(task.squares) for task in material.conditions["4 um"]] == [1, 1, 0, 0, 0]
+
+
+def test_squares_are_spread_and_stay_inside() -> None:
+    found = squares_in((1020, 1376), 32, 512, 3)
+    assert len(set(found)) == 3
+    assert min(square.x for square in found) == 32
+    assert max(square.x for square in found) == 1376 - 32 - 512
+    assert all(32 <= square.y <= 1020 - 32 - 512 for square in found)
+    assert squares_in((512, 512), 0, 512, 4) == (Square(0, 0, 512),)
+
+
+def test_what_has_no_value_is_left_out_and_what_is_infinite_stays() -> None:
+    assert Spread.of([1.0, float("nan"), 3.0]) == Spread(2.0, np.sqrt(2.0), 2)
+    assert Spread.of([1.0, float("inf")]).mean == float("inf")
+    assert Spread.of([5.0]).deviation == 0
+
+
+def test_the_zoom_shows_where_layer_0_is_worst() -> None:
+    truth = np.zeros((128, 128, 3), dtype=np.uint8)
+    layer = truth.copy()
+    layer[40:56, 64:80] = 200
+    assert inset(layer, truth) == (40, 64, 16)
+
+
+def test_a_row_that_some_stack_does_not_allow_is_left_out() -> None:
+    rows = [Entry("a", 1, Sample.layer0.fget), Entry("b", 3, oracle, "oracle")]  # type: ignore[attr-defined]
+    result = Scorer([])(Task(np.full((96, 96, 3), 200, dtype=np.uint8), 4.0, 0), None)
+    assert Condition.of("x", rows, [result]).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["swift-three"], 1, "--out"),
+        (["swift-three", "--out", "OUT"], 1, "--data"),
+        (["swift-none", "--out", "OUT", "--data", "."], 4, "There is no model 'swift-none'"),
+        (["swift-three", "--out", "OUT", "--data", "."], 4, "is missing"),
+        (["swift-three", "--out", "OUT", "--data", ".", "--patches", "0"], 1, "above 0"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    words: list[str], code: int, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.replace("OUT", str(tmp_path)) for word in words]) == code
+    complaint = capsys.readouterr().err
+    assert sentence in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_without_matplotlib_the_tables_are_written_all_the_same(
+    done: Evaluation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(program, "can_draw", lambda: False)
+    data = ["--data", str(done.images), "--data-set", str(done.images / "drawn.toml")]
+    blur = str(done.models / "blur.safetensors")
+    options = ["--depths", "8", "--jobs", "1", "--patches", "1", "--out", str(tmp_path)]
+    assert main([blur, *data, *options]) == 0
+    assert "Blur masks" in (tmp_path / "tables.md").read_text()
+    assert [record.message for record in caplog.records if "matplotlib" in record.message]

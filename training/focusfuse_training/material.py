@@ -1,0 +1,275 @@
+"""What models are judged on: simulated stacks, drawn smears, or the test split of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_focusfuse.benchmark_definition import (
+    BORDER_PX,
+    DRAWN_SHAPE,
+    OPTICS,
+    SEEDS,
+    DataError,
+    benchmark_stack,
+    data_set,
+    drawn_stack,
+)
+from napari_focusfuse.defocus import Float32Array, blur_labels
+from napari_focusfuse.slide import UInt8Image
+from napari_focusfuse.training_run import TrainingRun
+
+from .corpus import gather
+from .masks import UNKNOWN, BoolImage
+from .sharp_images import sharp_images
+from .split import Split
+from .stack import StackFile, TrainingStack
+
+PATCH_PX = 512
+"""Side of the squares of the tables: the paper's patches."""
+_TUNING = 3
+"""Training stacks on which the control's threshold is fitted."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A part of a picture that counts as one image of the tables."""
+
+    y: int
+    x: int
+    side: int
+
+    def cut(self, image: UInt8Image) -> UInt8Image:
+        """Return its (side, side, 3) pixels of a (Y, X, 3) image."""
+        return image[self.y : self.y + self.side, self.x : self.x + self.side]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stack with all that is known about it."""
+
+    planes: UInt8Image
+    """(Z, Y, X, 3) by increasing z, Z odd; layer 0 in the middle."""
+    truth_one: UInt8Image
+    """(Y, X, 3): what a method of one plane should return."""
+    truth_three: UInt8Image
+    """(Y, X, 3): what a method of several planes should return."""
+    blurred: BoolImage
+    """(Y, X): where layer 0 is out of focus."""
+    known: BoolImage
+    """(Y, X): where ``blurred`` says anything."""
+    height_um: Float32Array | None = None
+    """(Y, X) height above layer 0, of simulated stacks."""
+
+    @property
+    def layer0(self) -> UInt8Image:
+        """The (Y, X, 3) plane in the middle."""
+        layer: UInt8Image = self.planes[len(self.planes) // 2]
+        return layer
+
+    def central(self, count: int) -> UInt8Image:
+        """Return the ``count`` planes around layer 0."""
+        first = len(self.planes) // 2 - count // 2
+        return self.planes[first : first + count]
+
+    def truth(self, planes: int) -> UInt8Image:
+        """Return the truth for a method that was given so many planes."""
+        return self.truth_one if planes == 1 else self.truth_three
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stack to render or read, and what to score of it."""
+
+    source: UInt8Image | Path | None
+    """A (Y, X, 3) sharp field to image, a stack's file, or None: a drawn smear."""
+    depth_um: float = 0.0
+    seed: int = 0
+    squares: tuple[Square, ...] = ()
+    shown: tuple[int, ...] = ()
+    """Which of the squares go into the sheet of pictures."""
+
+    @property
+    def border(self) -> int:
+        """Pixels at each side that no score of the whole stack counts."""
+        return 0 if isinstance(self.source, Path) else BORDER_PX
+
+    def render(self) -> Sample:
+        """Return the stack."""
+        if isinstance(self.source, Path):
+            return _of_file(StackFile(self.source).whole())
+        if self.source is None:
+            stack = drawn_stack(self.depth_um, self.seed)
+        else:
+            stack = benchmark_stack(self.source, self.depth_um, self.seed)
+        blurred = blur_labels(OPTICS, stack.height_um, 0.0)
+        known = np.ones_like(blurred)
+        return Sample(
+            stack.planes, stack.truth_one, stack.truth_all, blurred, known, stack.height_um
+        )
+
+
+def _of_file(stack: TrainingStack) -> Sample:
+    return Sample(
+        stack.planes,
+        stack.truth_one,
+        stack.truth_three,
+        blurred=stack.blurred == 1,
+        known=stack.blurred != UNKNOWN,
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that models are judged on in one evaluation."""
+
+    specimens: str
+    """What is in the pictures, as the tables' heads say it."""
+    conditions: Mapping[str, tuple[Task, ...]]
+    """Name such as ``"8 um"`` -> its stacks."""
+    tuning: Mapping[str, tuple[Task, ...]]
+    """The same of training stacks, on which a control's threshold is fitted."""
+    sharp: tuple[UInt8Image, ...] = ()
+    """Sharp fields, to see whether a model leaves alone what is in focus."""
+
+
+def squares_in(shape: tuple[int, int], border: int, side: int, count: int) -> tuple[Square, ...]:
+    """Return up to ``count`` squares spread over a picture, overlapping as little as they can.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the picture.
+    border
+        Pixels at each side that no square touches.
+    """
+    height, width = shape[0] - 2 * border, shape[1] - 2 * border
+    side = min(side, height, width)
+
+    def crowding(rows: int) -> float:
+        return side * max(rows / height, math.ceil(count / rows) / width)
+
+    rows = min(range(1, count + 1), key=crowding)
+    tops = _starts(border, height - side, rows)
+    lefts = _starts(border, width - side, math.ceil(count / rows))
+    # A picture no larger than a square holds one, however many are wanted.
+    return tuple(dict.fromkeys(Square(y, x, side) for y in tops for x in lefts))[:count]
+
+
+def _starts(first: int, room: int, count: int) -> list[int]:
+    if count == 1:
+        return [first + room // 2]
+    return [first + round(room * index / (count - 1)) for index in range(count)]
+
+
+def _with_squares(
+    tasks: Sequence[tuple[Task, tuple[int, int]]], patches: int, shown: int = 3
+) -> tuple[Task, ...]:
+    """Divide the tables' squares among the stacks, given with their (height, width)."""
+    counts = [len(part) for part in np.array_split(np.arange(patches), len(tasks))]
+    squares = [
+        squares_in(shape, task.border, PATCH_PX, count) if count else ()
+        for (task, shape), count in zip(tasks, counts, strict=True)
+    ]
+    total = sum(map(len, squares))
+    chosen = {round(index) for index in np.linspace(0, total - 1, shown)}
+    found, first = [], 0
+    for (task, _), own in zip(tasks, squares, strict=True):
+        mine = tuple(index - first for index in sorted(chosen) if 0 <= index - first < len(own))
+        found.append(replace(task, squares=own, shown=mine))
+        first += len(own)
+    return tuple(found)
+
+
+def simulated(
+    name: str,
+    test: Sequence[UInt8Image],
+    train: Sequence[UInt8Image],
+    depths: Sequence[float],
+    patches: int,
+    *,
+    drawn: bool = False,
+) -> Material:
+    """Return the benchmark's stacks of sharp fields, or its drawn smears.
+
+    Parameters
+    ----------
+    name
+        Of the data set.
+    test, train
+        Its (Y, X, 3) sharp fields.
+    depths
+        Heights are spread over plus and minus these, in micrometres.
+    patches
+        How many squares are scored at each depth.
+    """
+    fields: Sequence[UInt8Image | None] = [None] if drawn else test
+    conditions, tuning = {}, {}
+    for depth in depths:
+        tasks = [
+            (Task(field, depth, seed), DRAWN_SHAPE if field is None else field.shape[:2])
+            for seed in SEEDS
+            for field in fields
+        ]
+        conditions[f"{depth:g} um"] = _with_squares(tasks, patches)
+        tuning[f"{depth:g} um"] = tuple(Task(f, depth, SEEDS[0]) for f in train[:_TUNING])
+    seeds = f"simulated defocus, seeds {SEEDS[0]} to {SEEDS[-1]}"
+    specimens = f"drawn smears, {seeds}" if drawn else f"{name}, test split, {seeds}"
+    return Material(specimens, conditions, tuning, tuple(test))
+
+
+def of_data_set(
+    name: str, folder: Path, depths: Sequence[float], patches: int, *, drawn: bool = False
+) -> Material:
+    """Return the stacks of a data set's test part.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set, or the folder lacks an image.
+    """
+    images = data_set(name)
+    test, train = images.read(folder, "test"), images.read(folder, "train")
+    return simulated(images.name, test, train, depths, patches, drawn=drawn)
+
+
+def of_run(
+    run: TrainingRun, depths: Sequence[float], patches: int, *, drawn: bool = False
+) -> Material:
+    """Return what a run keeps for the test: patches of its slides, or its data set's test part.
+
+    Raises
+    ------
+    RecipeError, DataError, SlideError, StackError
+        If the run's pictures are gone, or it keeps none for the test.
+    """
+    config, data = run.config(), run.data()
+    if data.slides or data.annotated is not None:
+        corpus = gather(config, data, run)
+        if corpus.test:
+            return _of_files(run, corpus.test, patches, [f for g in corpus.train for f in g.files])
+    images = sharp_images(config, data.images, Split.read(run.split_file))
+    test = [] if images is None else images.read("test")
+    if images is None or not test:
+        raise DataError(
+            f"The run {run.folder} keeps nothing for a test; name the data set's folder with "
+            "--data."
+        )
+    return simulated(images.name, test, images.read("train"), depths, patches, drawn=drawn)
+
+
+def _of_files(
+    run: TrainingRun, test: Sequence[StackFile], patches: int, train: Sequence[StackFile]
+) -> Material:
+    chosen = test[:patches]
+    tasks = [(Task(file.path), file.shape) for file in chosen]
+    tuning = tuple(Task(file.path) for file in train[:_TUNING])
+    return Material(
+        f"patches of slides, test split of {run.folder.name}",
+        {"slides": _with_squares(tasks, max(patches, len(tasks)))},
+        {"slides": tuning},
+    )

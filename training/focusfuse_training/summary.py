@@ -1,0 +1,151 @@
+"""From the scores of single stacks to means, spreads, and what is compared with what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .candidates import Candidate
+from .masks import Confusion
+from .scoring import LAYER0, LAYER0_OF_THREE, Entry, Result, Scores
+
+MASK_SCORES = ("iou", "iou_sharp", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over images and how far they scatter."""
+
+    mean: float
+    deviation: float
+    """Sample standard deviation; 0 of one image."""
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """Sum values up; those that are not defined (CC of a flat image) are left out."""
+        defined = np.array([value for value in values if not math.isnan(value)], dtype=float)
+        if defined.size == 0:
+            return cls(math.nan, math.nan, 0)
+        if not np.isfinite(defined).all():  # PSNR of equal images
+            return cls(math.inf, math.nan, defined.size)
+        deviation = float(defined.std(ddof=1)) if defined.size > 1 else 0.0
+        return cls(float(defined.mean()), deviation, defined.size)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All scores under one condition, such as a depth."""
+
+    name: str
+    rows: tuple[Entry, ...]
+    """What was scored, in the order of the tables."""
+    whole: Mapping[str, Sequence[Scores]]
+    """Row -> scores of each whole stack."""
+    images: Mapping[str, Sequence[Scores]]
+    """Row -> scores of each square."""
+    masks: Mapping[str, Confusion]
+    shown: tuple[Mapping[str, Any], ...] = ()
+    """The pictures of :attr:`Result.shown`."""
+
+    @classmethod
+    def of(cls, name: str, entries: Sequence[Entry], results: Sequence[Result]) -> Condition:
+        """Sort results by row; a row that some stack does not allow is left out."""
+        squares = [square for result in results for square in result.squares]
+        rows = tuple(row for row in entries if all(row.name in r.whole for r in results))
+        counts = {
+            mask: sum((result.masks[mask] for result in results), Confusion())
+            for mask in results[0].masks
+        }
+        return cls(
+            name,
+            rows,
+            {row.name: [result.whole[row.name] for result in results] for row in rows},
+            {row.name: [square[row.name] for square in squares] for row in rows},
+            counts,
+            tuple(pictures for result in results for pictures in result.shown),
+        )
+
+    def of_planes(self, several: bool) -> tuple[Entry, ...]:
+        """Return the rows of methods that are given several planes, or one."""
+        return tuple(row for row in self.rows if (row.planes > 1) == several)
+
+    def spread(self, row: str, metric: str) -> Spread:
+        """Return mean and scatter of a row over the squares."""
+        return Spread.of(scores[metric] for scores in self.images[row])
+
+    def table(self) -> dict[str, Scores]:
+        """Return the mean scores of whole stacks."""
+        return {
+            name: {key: Spread.of(s[key] for s in stacks).mean for key in stacks[0]}
+            for name, stacks in self.whole.items()
+        }
+
+    def error_ratios(self) -> dict[str, float]:
+        """Return (1 - SSIM-paper) of each model over the best it competes with.
+
+        A model of several planes competes with the best classical method, a model of one plane
+        with its own input.
+        """
+        error = {name: 1 - scores["SSIM-paper"] for name, scores in self.table().items()}
+        selections = [row.name for row in self.rows if row.kind == "classical" and row.planes > 1]
+        ratios = {}
+        for row in (row for row in self.rows if row.kind == "model"):
+            rivals = [LAYER0] if row.planes == 1 else [*selections, LAYER0_OF_THREE]
+            best = min(error[name] for name in rivals)
+            ratios[row.name] = error[row.name] / best if best else math.inf
+        return ratios
+
+    def mask_scores(self) -> dict[str, dict[str, float]]:
+        """Return the scores of each blur mask over all stacks."""
+        return {
+            name: {key: float(getattr(count, key)) for key in MASK_SCORES}
+            for name, count in self.masks.items()
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for ``scores.json``."""
+        metrics = next(iter(self.images.values()), [{}])[0]
+        return {
+            "table": self.table(),
+            "error_ratio": self.error_ratios(),
+            "masks": self.mask_scores(),
+            "planes": {row.name: row.planes for row in self.rows},
+            "images": {
+                name: {metric: [scores[metric] for scores in images] for metric in metrics}
+                for name, images in self.images.items()
+            },
+        }
+
+
+def pairs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:
+    """Return (without, with blur model) of generators that otherwise are alike, by their cards."""
+    found = []
+    fusing = [candidate for candidate in candidates if not candidate.marks_blur]
+    for with_masks in (candidate for candidate in fusing if candidate.card.blur_model):
+        for without in (candidate for candidate in fusing if not candidate.card.blur_model):
+            if _likeness(without) == _likeness(with_masks):
+                found.append((without, with_masks))
+    return found
+
+
+def _likeness(candidate: Candidate) -> tuple[object, ...]:
+    card = candidate.card
+    return card.architecture, card.plane_offsets, candidate.width, candidate.seed
+
+
+def seed_groups(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
+    """Return the generators that several seeds were trained of, by their name."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if not candidate.marks_blur:
+            groups.setdefault(candidate.card.name, []).append(candidate)
+    return {
+        name: group
+        for name, group in groups.items()
+        if len({candidate.seed for candidate in group}) > 1
+    }
