@@ -242,6 +242,17 @@ def test_an_imagej_stack_is_read_and_its_claims_are_checked(tmp_path):
     read_everything(path)
 
 
+def test_intervals_of_a_scanners_jpeg_lie_in_the_file(tmp_path):
+    path = write_ndpi(tmp_path / "s.ndpi", SMALL, [0, -2700, 2700])
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[65426].valueoffset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, place + 8, 2**32 - 1)  # read up to there would be 4 GB
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match="parts of its image data lie beyond the end"):
+        open_slide(path)
+
+
 def test_entities_that_multiply_are_refused(tmp_path):
     path = write_ome(tmp_path / "s.ome.tif", SMALL, levels=1)
     steps = [f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12)]

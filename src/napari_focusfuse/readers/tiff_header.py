@@ -29,6 +29,7 @@ _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUBIFDS = 256, 257, 322, 323, 330
 _SEGMENTS = ((273, 279), (324, 325))  # (offsets, byte counts) of strips, of tiles
 _NDPI_MARK = 65420
+_RESTARTS = (65426, 65432)  # where the intervals of NDPI's JPEG begin: low words, high words
 
 
 class _Layout(NamedTuple):
@@ -177,6 +178,13 @@ class _Walk:
         for places, lengths in _SEGMENTS:
             if places in tags and lengths in tags:
                 self._check_segments(self._integers(tags[places]), self._integers(tags[lengths]))
+        self._check_restarts(*(self._integers(tags[code]) for code in _RESTARTS if code in tags))
+
+    def _check_restarts(self, *words: npt.NDArray[np.uint64]) -> None:
+        # Lengths to read are differences of these.
+        for index, word in enumerate(words):
+            if bool(np.any(word > np.uint64(self.size >> 32 * index))):
+                raise damaged(self.path, "parts of its image data lie beyond the end of the file")
 
     def _check_segments(
         self, starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]
