@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from drawn_slide import Drawn
-from napari_focusfuse.benchmark_definition import DataError, data_set
+from napari_focusfuse.benchmark_definition import data_set
 from napari_focusfuse.fusion.catalogue import ARGMAX
 from napari_focusfuse.model_card import ModelError, shipped_models
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
@@ -47,15 +46,6 @@ def run(tmp_path: Path) -> TrainingRun:
     made = TrainingRun(tmp_path / "run")
     made.create(CONFIG)
     return made
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(4):
-        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / f"{number}.png")
-    return folder
 
 
 # ---------------------------------------------------------------------- slides
@@ -131,21 +121,17 @@ def test_a_run_from_slides_simulates_nothing(tmp_path: Path) -> None:
     assert run.data().slides == slides
 
 
-def test_a_folder_of_own_images_becomes_a_data_set(tmp_path: Path, images: Path) -> None:
-    run = create_run(TrainRequest(CONFIG, (), images, tmp_path / "run"))
-    found = data_set(run.config().data_set)
-    sizes = {part: len(names) for part, names in found.images.items()}
-    assert sizes == {"train": 2, "validation": 1, "calibration": 0, "test": 1}
-    assert found.read(images, "train")[0].shape == (8, 8, 3)
-    again = create_run(TrainRequest(CONFIG, (), images, tmp_path / "other"))
-    assert data_set(again.config().data_set).images == found.images
-
-
-def test_one_image_is_too_few(tmp_path: Path, images: Path) -> None:
-    for number in range(3):
-        (images / f"{number}.png").unlink()
-    with pytest.raises(DataError, match="holds 1 images"):
-        create_run(TrainRequest(CONFIG, (), images, tmp_path / "run"))
+def test_a_folder_of_own_images_is_told_from_the_recipes_data_set(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    own = create_run(TrainRequest(CONFIG, (), images, tmp_path / "own"))
+    assert own.config().data_set == "images"
+    assert own.data().images == images
+    for part in ("train", "validation"):
+        for name in data_set("cric").images[part]:
+            (images / name).touch()
+    known = create_run(TrainRequest(CONFIG, (), images, tmp_path / "known"))
+    assert known.config().data_set == "cric"
 
 
 def test_a_run_needs_something_to_learn_from_and_a_folder_of_its_own(run: TrainingRun) -> None:

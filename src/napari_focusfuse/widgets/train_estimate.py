@@ -14,8 +14,8 @@ SECONDS_PER_MEGAPIXEL: dict[tuple[str, int, int], float] = {
 """Seconds per million pixels of training patches, forward and backward, for (architecture, focus
 layers, width), on two cores of a 2.5 GHz server processor, by ``benchmarks/train.py``."""
 
-PLANES_CUT = 3
-"""Focus layers kept of each stack, whatever the network takes."""
+SIMULATED_PLANES = 3
+"""Focus layers of each simulated stack, whatever the network takes."""
 
 STATE_BYTES = 100e6
 """Room for models, states and logs beside the patches."""
@@ -31,11 +31,15 @@ def disk_bytes(config: TrainingConfig, slides: int, *, images: bool) -> float:
     images
         Whether stacks are simulated from sharp images.
     """
-    # Of each pixel: the focus layers, two truths in colour, one byte of blur mask.
-    pixel = 3 * PLANES_CUT + 3 + 3 + 1
     stacks = (config.stacks + config.degraded) * config.stack_px**2 if images else 0
     cut = slides * config.patches_per_slide * config.patch**2
-    return min((stacks + cut) * pixel, config.cache_gb * 1e9) + STATE_BYTES
+    patches = stacks * _pixel_bytes(SIMULATED_PLANES) + cut * _pixel_bytes(config.planes)
+    return min(patches, config.cache_gb * 1e9) + STATE_BYTES
+
+
+def _pixel_bytes(planes: int) -> int:
+    """Return the bytes of a pixel of a stack: its layers, two truths in colour, the blur mask."""
+    return 3 * planes + 3 + 3 + 1
 
 
 def training_seconds(config: TrainingConfig, device: str) -> float | None:

@@ -8,14 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_focusfuse.benchmark_definition import DataError
+from napari_focusfuse.benchmark_definition import DataError, data_set
 from napari_focusfuse.model_card import ModelError, read_card, shipped_models
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import Slide
 from napari_focusfuse.training_config import RecipeError, Setting, TrainingConfig, recipes
-from napari_focusfuse.training_run import RunError, SlideSource, TrainingData, TrainingRun
-
-from .train_images import own_or_known
+from napari_focusfuse.training_run import SlideSource, TrainingData, TrainingRun
 
 What = Literal["one", "three", "blur"]
 
@@ -24,6 +22,9 @@ WHAT_TITLES: dict[What, str] = {
     "three": "three focus layers",
     "blur": "blur mask",
 }
+
+OWN_IMAGES = "images"
+"""A recipe's ``data_set`` where the sharp images are a folder of the user's own."""
 
 _FIRST = ("swift", "small-blur", "paper")
 """Families of recipes that are offered before the others, in this order."""
@@ -217,8 +218,6 @@ def create_run(request: TrainRequest) -> TrainingRun:
     ------
     RecipeError
         If there is nothing to learn from, or the folder holds a run already.
-    DataError
-        If the folder of images holds too few.
     RunError
         If the folder cannot be written.
     """
@@ -231,20 +230,21 @@ def create_run(request: TrainRequest) -> TrainingRun:
         raise RecipeError(
             f"{request.folder} holds a run already; choose another folder, or resume that one."
         )
-    known = config.data_set
-    found = "" if request.images is None else _data_set(request.images, known, run)
-    config = replace(config, data_set=found)
+    config = replace(config, data_set=_data_set(request.images, config.data_set))
     run.create(config, TrainingData(images=request.images, slides=request.slides))
     return run
 
 
-def _data_set(images: Path, known: str, run: TrainingRun) -> str:
+def _data_set(images: Path | None, known: str) -> str:
+    """Return what a recipe's ``data_set`` must say of a folder of images."""
+    if images is None:
+        return ""
     try:
-        return own_or_known(images, known, run.folder / "images.toml")
+        parts = data_set(known).images
     except DataError:
-        raise
-    except OSError as error:
-        raise RunError(f"{error.filename}: {error.strerror}; choose another folder.") from None
+        return OWN_IMAGES
+    names = (*parts["train"], *parts["validation"])
+    return known if all((images / name).is_file() for name in names) else OWN_IMAGES
 
 
 def free_folder(parent: Path, name: str) -> Path:
