@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -164,6 +165,21 @@ def test_ome_metadata_may_hold_anything(junk, tmp_path):
     xml = tifffile.tiffcomment(path).encode()
     tifffile.tiffcomment(path, xml.replace(b"</OME>", junk + b"</OME>"))
     read_everything(path)
+
+
+def test_a_damaged_ome_description_is_told_once_and_by_us(tmp_path):
+    path = write_ome(tmp_path / "s.ome.tif", SMALL, levels=1)
+    xml = tifffile.tiffcomment(path)
+    tifffile.tiffcomment(path, xml.replace("</OME>", "<<</OME>").encode())
+    code = (
+        "import sys\n"
+        "from napari_focusfuse.readers import open_slide\n"
+        "print(len(open_slide(sys.argv[1]).warnings))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
 
 
 def test_ome_metadata_without_end_are_refused(tmp_path):

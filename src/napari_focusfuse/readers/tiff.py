@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,9 @@ from .tiff_header import check_tiff
 from .tiff_level import StoredLevel, check_colour, stored_levels
 from .tiff_metadata import TiffMetadata, check_ome, read_metadata, unpaged_images
 from .unchanged import Unchanged
+
+# What is wrong with a file is told by us, in a sentence; its own words go to who asks for them.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _PICTURES = ("label", "macro", "thumbnail")
 _EXTENDED_FOCUS = "extended focus"
@@ -89,6 +93,8 @@ class TiffSlide(Slide):
             raise damaged(path, f"it claims {count} focus layers")
         metadata = read_metadata(file, series, count)
         order, warnings = _focus_order(metadata.heights_um, count)
+        if file.ome_metadata and series.kind != "ome":
+            warnings.append("The OME description is damaged, so sizes and heights are unknown.")
         self._file = file
         self._unchanged = Unchanged(path)
         self._decoded = DecodedPlanes()
