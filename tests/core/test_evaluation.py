@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shell import run_process
 
 from focusfuse_training import evaluate as program
 from focusfuse_training.candidates import find_candidates
@@ -228,6 +229,7 @@ def test_a_row_that_some_stack_does_not_allow_is_left_out() -> None:
         (["swift-none", "--out", "OUT", "--data", "."], 4, "There is no model 'swift-none'"),
         (["swift-three", "--out", "OUT", "--data", "."], 4, "is missing"),
         (["swift-three", "--out", "OUT", "--data", ".", "--patches", "0"], 1, "above 0"),
+        (["swift-three", "--out", "OUT", "--depths", "4;8"], 1, "--depths"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -252,3 +254,10 @@ def test_without_matplotlib_the_tables_are_written_all_the_same(
     assert main([blur, *data, *options]) == 0
     assert "Blur masks" in (tmp_path / "tables.md").read_text()
     assert [record.message for record in caplog.records if "matplotlib" in record.message]
+
+
+def test_the_command_starts_it_in_a_process_and_passes_its_exit_code_on(tmp_path: Path) -> None:
+    options = ["--out", tmp_path, "--data", tmp_path, "--depths", "4,8"]
+    answer = run_process("evaluate", "swift-none", *options)
+    assert answer.code == 4
+    assert answer.err.startswith("There is no model 'swift-none'")

@@ -210,7 +210,11 @@ class _Parser(argparse.ArgumentParser):
     """Says in one sentence what is wrong, as the rest of the program does."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help.")
+        raise UsageError(f"focusfuse evaluate: {message}; see --help.")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -230,7 +234,9 @@ def parse(arguments: Sequence[str]) -> Request:
         "first run among the models)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for all results")
-    parser.add_argument("--depths", type=float, nargs="+", default=list(DEPTHS_UM), metavar="UM")
+    parser.add_argument(
+        "--depths", type=_numbers, default=DEPTHS_UM, metavar="UM,...", help="as in 4,8"
+    )
     parser.add_argument("--drawn", action="store_true", help="score on drawn smears instead")
     parser.add_argument("--patches", type=int, default=PATCHES, help="images of the tables")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one a core)")
@@ -242,7 +248,7 @@ def parse(arguments: Sequence[str]) -> Request:
         tuple(options.models),
         options.data,
         options.out,
-        tuple(options.depths),
+        options.depths,
         drawn=options.drawn,
         patches=options.patches,
         jobs=options.jobs,

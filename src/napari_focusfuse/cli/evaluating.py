@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from .options import UsageError
 from .trainer_process import run_trainer
 
 
@@ -45,20 +44,10 @@ def evaluate(
 ) -> None:
     """Score models beside classical methods: Tables 1 to 3, curves, pictures."""
     arguments = [*models, "--out", str(out), "--data-set", data_set]
-    for option, value in (("--data", data), ("--patches", patches), ("--jobs", jobs)):
+    options = {"--data": data, "--depths": depths, "--patches": patches, "--jobs": jobs}
+    for option, value in options.items():
         if value is not None:
             arguments += [option, str(value)]
-    if depths is not None:
-        arguments += ["--depths", *_numbers(depths)]
     if drawn:
         arguments.append("--drawn")
     raise typer.Exit(run_trainer(arguments, "evaluate"))
-
-
-def _numbers(text: str) -> list[str]:
-    try:
-        return [f"{float(part):g}" for part in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--depths {text!r} is not understood; give micrometres such as 4,6,8."
-        ) from None
