@@ -1,6 +1,9 @@
 """Take the pictures of the documentation: the real window on the samples.
 
-Usage: python scripts/make_screenshots.py [--out docs/images] [--method NAME]
+Usage: python scripts/make_screenshots.py [--out docs/images] [--method NAME] [--only train]
+
+The picture of the Train tab is taken half way through a training: of the run named with ``--run``,
+whoever trains it, else of a short one on the sample.
 
 Needs a display; under Linux without one: ``xvfb-run -s "-screen 0 1600x1000x24" python ...``.
 """
@@ -8,6 +11,8 @@ Needs a display; under Linux without one: ``xvfb-run -s "-screen 0 1600x1000x24"
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +23,13 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_focusfuse.widgets._compat import camera
+from napari_focusfuse.widgets.known_runs import FOLDER_VARIABLE
 
 SIZE = 1440, 860
 TIMEOUT = 600
+TALL = 980
+"""Height of the window in which the pictures of a training are seen as well."""
+SHORT_TRAINING = {"steps": 300, "validate_every": 15, "log_every": 2, "patches_per_slide": 60}
 
 
 def work_until(condition: Callable[[], bool]) -> None:
@@ -72,14 +81,60 @@ def save(viewer: napari.Viewer, path: Path) -> None:
     picture.quantize(256).save(path, optimize=True)  # a third of the size, for the repository
 
 
+def half_way(dock: Any, folder: Path | None, runs: Path) -> None:
+    """Show a training that is half done: a run that exists, or a short one on the open sample."""
+    dock.choose_tab("Train")
+    tab = dock.train_tab
+    work_until(lambda: tab.form is not None)
+    if folder is None:
+        form = tab.form
+        form.choose("three", "swift-three")
+        form.advanced.expand(False)
+        work_until(lambda: set(SHORT_TRAINING) <= set(form.settings.editors))
+        for key, value in SHORT_TRAINING.items():
+            form.settings.editors[key].setValue(value)
+        form.folder_line.setText(str(runs / "smear-three"))
+        form.start()
+    else:
+        tab.job.open(folder)
+    work_until(lambda: tab.progress.plots.ready and tab.job.log is not None)
+    work_until(lambda: tab.job.log.step >= tab.job.log.steps // 2 or tab.job.state == "ended")
+    if tab.job.last_words:
+        raise SystemExit(tab.job.last_words)
+    work(1)
+
+
+def take_training(options: argparse.Namespace) -> None:
+    """Take the picture of the Train tab."""
+    with tempfile.TemporaryDirectory() as runs:
+        os.environ[FOLDER_VARIABLE] = runs  # the user's list of runs stays as it is
+        viewer, dock = opened("synthetic_smear", options.method)
+        viewer.window.resize(SIZE[0], TALL)
+        half_way(dock, options.run, Path(runs))
+        save(viewer, options.out / "train.png")
+        job = dock.train_tab.job
+        if options.run is None:
+            job.stop()
+            work_until(lambda: job.state == "ended")
+        viewer.close()
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--method", help="default: what the dock offers first")
+    parser.add_argument("--run", type=Path, help="folder of a training that is under way")
+    parser.add_argument("--only", choices=["train"], help="take this picture only")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.only != "train":
+        take_fusions(options)
+    take_training(options)
 
+
+def take_fusions(options: argparse.Namespace) -> None:
+    """Take the pictures of the Fuse and Compare tabs."""
     viewer, dock = opened("algae", options.method)
     camera(viewer).zoom *= 2.2
     work(0.5)

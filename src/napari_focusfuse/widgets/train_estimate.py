@@ -12,7 +12,8 @@ SECONDS_PER_MEGAPIXEL: dict[tuple[str, int, int], float] = {
     ("small-blur", 1, 32): 1.1,
 }
 """Seconds per million pixels of training patches, forward and backward, for (architecture, focus
-layers, width), on two cores of a 2.5 GHz server processor, by ``benchmarks/train.py``."""
+layers, width): the pace of ``training/logs/*.jsonl``, on two cores of a server's processor.  For
+others, and other machines, ``benchmarks/train.py`` prints it."""
 
 SIMULATED_PLANES = 3
 """Focus layers of each simulated stack, whatever the network takes."""
