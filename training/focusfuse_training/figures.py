@@ -105,7 +105,7 @@ def _draw_metric(axis: Axes, condition: Condition, rows: Sequence[Entry], metric
             values,
             _STYLES[turn % len(_STYLES)],
             color=_COLOURS[place],
-            marker=_MARKERS[place],
+            marker=_MARKERS[(place + 3 * turn) % len(_MARKERS)],
             markersize=4,
             lw=1.2,
             label=row.name,
