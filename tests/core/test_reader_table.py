@@ -19,6 +19,7 @@ from shell import Shell
 
 from czi_files import write_czi
 from dicom_files import PATIENT, write_dicom
+from mrxs_files import Layout, focus_slots, write_mrxs
 from napari_focusfuse.readers import open_slide, probe
 from napari_focusfuse.slide import FocusFuseError, SlideError, UnsupportedSlideError
 from reading import read_everything
@@ -50,6 +51,11 @@ def write_ome_with_extended_focus(path: Path) -> Path:
     return path
 
 
+def write_mirax_stack(path: Path) -> Path:
+    slots = focus_slots(list(STACK), -1, fused=FUSED, step=2.7)
+    return write_mrxs(path, slots, Layout(tile=(32, 40), zooms=2))
+
+
 @dataclass(frozen=True)
 class Case:
     """One kind of slide; its planes are those of ``STACK``, z increasing."""
@@ -66,6 +72,8 @@ class Case:
     planes: int = 3
     risky: bool = False
     """Read by a library that may end the process, so that damaged files are tried in a child."""
+    watched: bool = True
+    """Whether a change is noticed at the next read, and not only where it cannot be decoded."""
 
 
 CASES = {
@@ -128,6 +136,14 @@ CASES = {
         mpp=(0.5, 0.25),
         risky=True,
     ),
+    "MIRAX": Case(
+        "mrxs",
+        lambda f: write_mirax_stack(f / "s.mrxs"),
+        Z_UM,
+        mpp=(0.5, 0.25),
+        extended=True,
+        watched=False,
+    ),
     "folder": Case("folder", lambda f: write_folder(f / "s", STACK), levels=1, mpp=None),
 }
 
@@ -141,7 +157,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def files_of(path: Path) -> list[Path]:
     """Return the files of a slide, the largest first."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    folder = path.with_suffix("") if path.suffix == ".mrxs" else path
+    files = [file for file in folder.rglob("*") if file.is_file()] or [path]
     return sorted(files, key=lambda file: (-file.stat().st_size, file))
 
 
@@ -231,6 +248,8 @@ def test_an_empty_file_is_told(case, tmp_path):
 
 @pytest.mark.parametrize("harm", ["gone", "replaced", "longer", "shorter"])
 def test_a_slide_that_changes_while_it_is_open_is_told(case, harm, tmp_path, open_files):
+    if not case.watched:
+        pytest.skip("reads on in the files it has open")
     path = case.write(tmp_path)
     with open_slide(path) as slide:
         slide.read_region(slide.planes[0], 0, 0, 0, 9, 9)
