@@ -57,7 +57,7 @@ class TrainPlots(QWidget):
         self.score_curve = self.score.plot(
             pen=pyqtgraph.mkPen(SCORE_COLOUR, width=1.5),
             symbol="o",
-            symbolSize=5,
+            symbolSize=7,
             symbolPen=None,
             symbolBrush=SCORE_COLOUR,
         )

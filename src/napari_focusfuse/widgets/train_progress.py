@@ -82,9 +82,9 @@ class TrainProgress(QWidget):
             layout.addWidget(widget)
         layout.addLayout(buttons)
         layout.addWidget(self.plots)
+        layout.addLayout(self._which_picture())
         layout.addLayout(self._heads())
         layout.addWidget(self._picture())
-        layout.addLayout(self._below())
         layout.addStretch()
 
     def _heads(self) -> QHBoxLayout:
@@ -103,7 +103,7 @@ class TrainProgress(QWidget):
         self.picture.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         return self.picture
 
-    def _below(self) -> QHBoxLayout:
+    def _which_picture(self) -> QHBoxLayout:
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Earlier pictures of the same patches")
         self.slider.setMaximum(0)
