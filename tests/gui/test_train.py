@@ -96,7 +96,7 @@ def test_the_form_offers_the_open_slide_and_says_what_it_will_take(tab: Any) -> 
     assert row.source().reference == "extended"
     assert form.button.isEnabled()
     assert form.estimate.plain.startswith("1,600 steps · about ")
-    assert " GB of disk" in form.estimate.plain
+    assert "at most 837 MB of disk" in form.estimate.plain
     row.box.setChecked(False)
     assert not form.button.isEnabled()
     assert "folder of sharp images" in form.estimate.plain
