@@ -53,6 +53,7 @@ class Layout:
     first_exponent: int = 0
     """IMAGE_CONCAT_FACTOR of zoom 0."""
     codec: str = "PNG"
+    quality: int = 90
     subsampling: int = 0
     mask: bool = False
     filters: Sequence[str] = ("Red", "Green", "Blue")
@@ -110,7 +111,8 @@ def encode(tile: Stack, layout: Layout) -> bytes:
     if layout.codec == "JPEG2000":
         return imagecodecs.jpeg2k_encode(tile, level=0, mct=False, codecformat="j2k")
     buffer = io.BytesIO()
-    options = {"quality": 90, "subsampling": layout.subsampling} if layout.codec == "JPEG" else {}
+    jpeg = {"quality": layout.quality, "subsampling": layout.subsampling}
+    options = jpeg if layout.codec == "JPEG" else {}
     Image.fromarray(tile).save(buffer, layout.codec.removesuffix("24"), **options)
     return buffer.getvalue()
 

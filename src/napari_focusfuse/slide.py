@@ -19,8 +19,10 @@ import numpy.typing as npt
 
 UInt8Image = npt.NDArray[np.uint8]
 
-MAX_SIDE = 1 << 18
-"""Longest side of a slide in pixels; a file that claims more is damaged or hostile."""
+MAX_SIDE = 1 << 19
+"""Longest side of a slide in pixels; a file that claims more is damaged or hostile.
+
+The largest slide known has 1560 images of some 256 pixels on a side."""
 
 MAX_REGION_PIXELS = 1 << 28
 """Most pixels one read may ask for, so that a wrong request cannot take the machine's memory."""
@@ -232,6 +234,13 @@ class Slide(ABC):
     def stored(self, plane: FocalPlane, level: int) -> bool:
         """Tell whether the file itself holds this plane at this level."""
         return True
+
+    def structure(self) -> Mapping[str, object]:
+        """Return how the file is built, to be pasted into a report: no names of people, no pixels.
+
+        Values are texts, numbers, or lists and mappings of them; empty if there is nothing to say.
+        """
+        return {}
 
     def tile_hint(self, level: int) -> tuple[int, int]:
         """Return the (height, width) in which reading ``level`` is cheapest."""

@@ -166,7 +166,7 @@ def test_directories_in_a_loop_are_told(tmp_path):
     [
         (256, 2**31 - 1, r"claims an image side of 2147483647 pixels"),
         (256, 0, r"claims an image side of 0 pixels"),
-        (257, 300_000, r"claims an image side of 300000 pixels"),
+        (257, 600_000, r"claims an image side of 600000 pixels"),
         (322, 16_384, r"claims a tile side of 16384 pixels"),
         (325, 2**32 - 1, r"beyond the end"),
     ],

@@ -8,12 +8,28 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+from shell import Shell
 
-from mrxs_files import Layout, Slot, edit_ini, focus_slots, in_front, write_mrxs
+from mrxs_files import (
+    IDENTITY,
+    PATIENT,
+    Layout,
+    Slot,
+    edit_ini,
+    focus_slots,
+    in_front,
+    write_mrxs,
+)
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.readers.mrxs import MiraxSlide
 from napari_focusfuse.slide import PlaneError, Region, SlideError
 from slide_files import Stack, halved, make_stack
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
 
 MISSING = frozenset({(1, 1), (2, 0)})
 CASES: dict[str, Layout] = {
@@ -274,3 +290,28 @@ def test_many_data_files_are_not_all_open_at_once(tmp_path, open_files):
         assert (slide.read_region(slide.planes[0], 0, 0, 0, 320, 480) == scene).all()
         assert len(open_files(tmp_path)) == 64
     assert open_files(tmp_path) == []
+
+
+def test_inspect_prints_how_a_slide_is_stored_and_no_names(tmp_path, shell):
+    *layers, fused = scenes(4, 96, 96)
+    slots = focus_slots(layers, -1, fused=fused, step=2.7)
+    layout = Layout(mask=True, codec="JPEG", positions="vimslide", zooms=2)
+    path = write_mrxs(tmp_path / "Doe_Jane.mrxs", slots, layout)
+    answer = shell("inspect", path)
+    assert answer.code == 0
+    for line in (
+        "mrxs: 3 focus layers",
+        "  Microscope focus level: 4, default 0: ExtFocusLevel, ZStackLevel_(-1), ",
+        "  [LAYER_3_LEVEL_3_SECTION] OFFSET_IN_MICROMETERS = 2.7",
+        "  [LAYER_3_SECTION] LAST_Z_STACKED_ZOOM_LEVEL = 10",
+        "  VIMSLIDE_POSITION_BUFFER: default",
+        "rule: table",
+        "  table: 3 of 3 further slots lead to images",
+        "  0 (0, 0, 0, 0) at 45: 6 images in 1 pages, first 0, mean ",
+        "  3: ZStackLevel_(1), 2.7 um, zoom levels 0, 1",
+    ):
+        assert line in answer.out
+    assert shell("inspect", path, "--json").json["structure"]["rule"] == "table"
+    for output in (answer.out, shell("inspect", path, "--json").out):
+        for secret in ("Doe", "Jane", PATIENT, IDENTITY):
+            assert secret not in output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari_focusfuse.slide import FocalPlane, Slide
@@ -23,6 +24,7 @@ def inspect(slide: SlideArgument, zero: ZeroOption = None, as_json: JsonOption =
 
 def describe(slide: Slide) -> dict[str, Any]:
     """Return what ``inspect --json`` prints; pairs are [y, x]."""
+    structure = slide.structure()
     return {
         "format": slide.format,
         "planes": [_plane(plane) for plane in slide.planes],
@@ -39,6 +41,7 @@ def describe(slide: Slide) -> dict[str, Any]:
         "mpp": None if slide.mpp is None else [float(value) for value in slide.mpp],
         "not_shown": list(slide.not_shown),
         "warnings": list(slide.warnings),
+        **({"structure": dict(structure)} if structure else {}),
     }
 
 
@@ -49,7 +52,8 @@ def _plane(plane: FocalPlane) -> dict[str, Any]:
 def _print(slide: Slide) -> None:
     size = "unknown" if slide.mpp is None else "{:.4g} x {:.4g} um".format(*slide.mpp[::-1])
     extended = "none" if slide.extended is None else slide.extended.name
-    say(f"{slide.path.name}: {slide.format}, {len(slide.planes)} focus layers")
+    # No name of the file: it is often the name of a patient, and this is pasted into reports.
+    say(f"{slide.format}: {len(slide.planes)} focus layers")
     say(f"pixel size (x, y): {size}; extended focus: {extended}")
     say("")
     print_table(
@@ -76,3 +80,17 @@ def _print(slide: Slide) -> None:
         say(f"warning: {sentence}")
     for sentence in slide.not_shown:
         say(f"not shown: {sentence}")
+    for part, value in slide.structure().items():
+        _print_part(part, value)
+
+
+def _print_part(name: str, value: object) -> None:
+    """Print a part of a slide's structure: one line, or one for each of its items."""
+    if isinstance(value, Mapping):
+        value = [f"{key} = {item}" for key, item in value.items()]
+    if not isinstance(value, list):
+        say(f"{name}: {value}")
+        return
+    say(f"{name}:" if value else f"{name}: none")
+    for item in value:
+        say(f"  {item}")

@@ -62,10 +62,10 @@ class Canvas:
         self, height: int, width: int, background: tuple[int, int, int], *, mixed: bool
     ) -> None:
         self._background = background
-        self._colour = np.zeros((height, width, 3), dtype=np.uint8)
+        self._colour = np.empty((height, width, 3), dtype=np.uint8)
         self._alpha = np.zeros((height, width), dtype=np.uint8) if mixed else None
-        if not mixed:
-            self._colour[:] = background
+        self._colour[:1] = (0, 0, 0) if mixed else background
+        self._colour[1:] = self._colour[:1]  # whole rows are copied fastest
 
     @property
     def topmost_first(self) -> bool:
