@@ -27,6 +27,11 @@ CASES: dict[str, dict[str, Any]] = {
     "sparse, parts": {"tiling": "sparse", "split": "parts", "heights_um": CENTRED},
     "a file per plane": {"split": "planes", "heights_um": CENTRED},
     "a sparse file per plane": {"split": "planes", "tiling": "sparse", "heights_um": CENTRED},
+    "a file per plane that names all": {
+        "split": "planes",
+        "heights_um": CENTRED,
+        "TotalPixelMatrixFocalPlanes": 3,
+    },
     "jpeg 2000": {"codec": "jpeg 2000"},
     "jpeg-ls": {"codec": "jpeg-ls"},
     "run lengths": {"codec": "run lengths"},

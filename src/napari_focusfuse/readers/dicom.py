@@ -50,19 +50,38 @@ def open_dicom(path: Path, zero: int | None = None) -> DicomSlide:
         warnings.simplefilter("ignore")  # values that break a rule of spelling
         from wsidicom.config import Settings, use_settings
         from wsidicom.file import WsiDicomFileSource
-        from wsidicom.file.io import WsiDicomReadIO
-        from wsidicom.paths import as_upath
 
         series = read_series(path)
         with use_settings(Settings(strict_tile_size_check=False)), ExitStack() as stack:
             streams = [
-                WsiDicomReadIO(stack.enter_context(ClampedFile(header.path)), as_upath(header.path))
+                _stream(stack.enter_context(ClampedFile(header.path)), header)
                 for header in series.headers
             ]
             source = stack.enter_context(WsiDicomFileSource(streams))
             slide = DicomSlide(path, source, series, zero)
             stack.pop_all()
             return slide
+
+
+def _stream(file: ClampedFile, header: DicomHeader) -> Any:
+    """Return a file as wsidicom reads it; of a file of one plane, the count of planes as 1."""
+    from pydicom.dataelem import DataElement
+    from wsidicom.file.io import WsiDicomReadIO
+    from wsidicom.paths import as_upath
+    from wsidicom.tags import TotalPixelMatrixFocalPlanesTag as PLANES
+
+    stream = WsiDicomReadIO(file, as_upath(header.path))
+    if header.counts_all_planes:
+        read = stream.read_elements_from
+
+        def counting_its_own(position: int, stop: Any, into: dict[Any, Any], **options: Any) -> Any:
+            stopped = read(position, stop, into, **options)
+            if PLANES in into:
+                into[PLANES] = DataElement(PLANES, "UL", 1)
+            return stopped
+
+        stream.read_elements_from = counting_its_own
+    return stream
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ _TAGS = (
     *("ImageType", "SOPClassUID", "SeriesInstanceUID", "SamplesPerPixel", "NumberOfFrames"),
     *("Rows", "Columns", "BitsStored", "TotalPixelMatrixColumns", "TotalPixelMatrixRows"),
     *("OpticalPathSequence", "NumberOfOpticalPaths", "TotalPixelMatrixFocalPlanes"),
+    *("DimensionOrganizationType", "ConcatenationUID"),
 )
 
 
@@ -68,6 +69,8 @@ class DicomHeader:
     shape: tuple[int, int]
     """(height, width) of the whole image in pixels."""
     objective: float | None
+    counts_all_planes: bool
+    """Whether it holds one plane and names the count of planes of all files."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,27 @@ def _header(path: Path, dataset: Any) -> DicomHeader:
         str(dataset["ImageType"].value[2]),
         (height, width),
         power if power and power > 0 else None,
+        _counts_all_planes(dataset),
     )
+
+
+def _grid(dataset: Any) -> int:
+    """Return how many tiles cover the image once; 0 where a size makes no sense."""
+    sides = (
+        (int(dataset[f"TotalPixelMatrix{of}"].value), int(dataset[of].value))
+        for of in ("Rows", "Columns")
+    )
+    return math.prod(-(-whole // tile) if tile > 0 else 0 for whole, tile in sides)
+
+
+def _counts_all_planes(dataset: Any) -> bool:
+    """Tell whether the frames are those of one plane, though more are named (wsidicom #190)."""
+    named = int(dataset.get("TotalPixelMatrixFocalPlanes", None) or 1)
+    paths = int(dataset.get("NumberOfOpticalPaths", None) or 1)
+    frames = int(dataset.get("NumberOfFrames", None) or 1)
+    whole = dataset.get("DimensionOrganizationType") == "TILED_FULL"
+    alone = "ConcatenationUID" not in dataset
+    return named > 1 and whole and alone and frames == _grid(dataset) * paths
 
 
 def _check(path: Path, dataset: Any, header: DicomHeader, syntax: str, size: int) -> None:
@@ -156,7 +179,7 @@ def _check(path: Path, dataset: Any, header: DicomHeader, syntax: str, size: int
         for side in sides:
             if not 0 < side <= limit:
                 raise damaged(path, f"it claims {what} side of {side} pixels, 1 to {limit} can be")
-    grid = math.prod(-(-a // b) for a, b in zip(header.shape, tile, strict=True))
+    grid = _grid(dataset)
     planes = int(dataset.get("TotalPixelMatrixFocalPlanes", None) or 1)
     paths = int(dataset.get("NumberOfOpticalPaths", None) or 1)
     if not (0 < planes <= MAX_PLANES and 0 < paths <= MAX_PLANES and grid <= _MAX_TILES):
