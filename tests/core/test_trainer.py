@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,11 @@ from napari_focusfuse.training_run import TrainingData, TrainingRun
 from napari_focusfuse.weights import load_model, save_model
 from training_files import arguments, draw_images, tiny_config, trainer, write_recipe
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
+resource = pytest.importorskip("resource", reason="signals and limits of POSIX")
+
+
+SIDE_PX = 160
+"""Of the patches memory does not suffice for."""
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +149,6 @@ def test_memory_that_runs_out_halves_the_batch(images: Path, tmp_path: Path) -> 
     assert found[0] == "started"
     assert found[-1] == "finished"
     assert 1 <= found.count("smaller batch") <= 6
-
-
-SIDE_PX = 160
 
 
 @pytest.mark.slow

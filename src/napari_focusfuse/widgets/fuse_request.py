@@ -94,7 +94,7 @@ def _choice(family: str, infos: Sequence[MethodInfo]) -> MethodChoice:
     name = infos[0].name if len(infos) == 1 else family
     counts = [len(info.plane_offsets or ()) for info in infos]
     planes = tuple(_COUNTS[count] for count in sorted(counts, reverse=True) if count in _COUNTS)
-    title = infos[0].title.partition(",")[0].partition(" (")[0]
+    title = infos[0].title.partition(",")[0]
     return MethodChoice(name, title, planes)
 
 
