@@ -109,6 +109,16 @@ def test_an_extended_focus_is_a_plane_beside_the_stack(tmp_path, stack, open_fil
     assert open_files(tmp_path) == []
 
 
+def test_an_extended_focus_of_another_size_is_told(tmp_path, stack):
+    folder = write_dicom(tmp_path / "s", stack, fused=stack.max(axis=0), levels=1)
+    dataset = pydicom.dcmread(folder / "fused0.dcm")
+    dataset.TotalPixelMatrixRows -= 10
+    dataset.save_as(folder / "fused0.dcm")
+    with open_slide(folder) as slide:
+        assert slide.extended is None
+        assert slide.not_shown == ["an extended focus of another size"]
+
+
 def test_a_tile_that_is_not_stored_is_background(tmp_path, stack):
     folder = write_dicom(tmp_path / "s", stack, tiling="sparse", levels=1, missing=[1])
     with open_slide(folder) as slide:

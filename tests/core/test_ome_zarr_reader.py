@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,11 +220,22 @@ def test_claims_are_refused_before_memory_is_taken(values, message, tmp_path, st
         open_slide(path)
 
 
-@pytest.mark.parametrize("place", ["../other.zarr/0", "/etc", "0/../../other.zarr/0", "link"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "../other.zarr/0",
+        "/etc",
+        "0/../../other.zarr/0",
+        pytest.param(
+            "link", marks=pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+        ),
+    ],
+)
 def test_a_folder_outside_the_slide_is_refused(place, tmp_path, stack):
     write_ome_zarr(tmp_path / "other.zarr", stack, levels=1)
     path = write_ome_zarr(tmp_path / "s.zarr", stack, levels=1)
-    (path / "link").symlink_to(tmp_path / "other.zarr" / "0")
+    if place == "link":
+        (path / "link").symlink_to(tmp_path / "other.zarr" / "0")
     about = json.loads((path / ".zattrs").read_text())
     about["multiscales"][0]["datasets"][0]["path"] = place
     (path / ".zattrs").write_text(json.dumps(about))
