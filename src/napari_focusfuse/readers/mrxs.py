@@ -8,6 +8,7 @@ ini file and the table of lists; the list of a plane and level is read when a pi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from napari_focusfuse.slide import (
 
 from .associated import Pictures
 from .faults import damaged, told
-from .mrxs_codecs import decode_tile
+from .mrxs_codecs import decode_picture
 from .mrxs_files import RangeReader, SlideFolder
 from .mrxs_images import Images
 from .mrxs_index import Index
@@ -152,7 +153,7 @@ class MiraxSlide(Slide):
         def read(name: str) -> UInt8Image:
             with told(self.path):
                 items = self._index.items(records[name])
-                return decode_tile(items[0] if items else b"", None)
+                return decode_picture(items[0] if items else b"")
 
         return Pictures(records, read)
 
@@ -193,7 +194,9 @@ class MiraxSlide(Slide):
             canvas = Canvas(region.height, region.width, self.background, mixed=True)
             tiles = self._places.tiles(level, region)
             blank = np.zeros((*self._structure.zooms[level].tile, 3), dtype=np.uint8)
-            self._lay(canvas, self._slot(plane), level, region, tiles, lambda *_: blank)
+            self._lay(
+                canvas, self._slot(plane), level, region, tiles, lambda *_: nullcontext(blank)
+            )
             return canvas.alpha()
 
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
@@ -215,7 +218,7 @@ class MiraxSlide(Slide):
         level: int,
         region: Region,
         tiles: Tiles,
-        tile_of: Callable[[int, int, np.void], UInt8Image],
+        tile_of: Callable[[int, int, np.void], AbstractContextManager[UInt8Image]],
     ) -> None:
         """Lay the tiles of a region that a slot has, in the order of images."""
         entries = self._images.entries(slot, level)
@@ -229,12 +232,13 @@ class MiraxSlide(Slide):
         high, wide = (side / parts for side in self._structure.zooms[level].tile)
         numbers = np.flatnonzero(there).tolist()
         for number in reversed(numbers) if canvas.topmost_first else numbers:
-            tile = Tile(tile_of(slot, level, entries[at[number]]))
-            if parts > 1:
-                row, column = tiles.part[number].tolist()
-                tile = tile.part(row * high, column * wide, high, wide)
             top, left = tiles.place[number].tolist()
-            canvas.lay(tile, top - region.y, left - region.x)
+            with tile_of(slot, level, entries[at[number]]) as image:
+                tile = Tile(image)
+                if parts > 1:
+                    row, column = tiles.part[number].tolist()
+                    tile = tile.part(row * high, column * wide, high, wide)
+                canvas.lay(tile, top - region.y, left - region.x)
 
     def _computed(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         """Halve the next finer level, tile by tile, for a level that is not stored."""
@@ -244,7 +248,7 @@ class MiraxSlide(Slide):
             for column in range(region.x // _HALF, (region.stop_x - 1) // _HALF + 1):
                 whole = Region(row * _HALF, column * _HALF, _HALF, _HALF).clipped(height, width)
                 key = (self._slot(plane), level, row, column)
-                tile = self._images.tiles.get(key, partial(self._halved, plane, level, whole))
+                tile = self._images.computed.get(key, partial(self._halved, plane, level, whole))
                 top, left = max(whole.y, region.y), max(whole.x, region.x)
                 stop_y, stop_x = min(whole.stop_y, region.stop_y), min(whole.stop_x, region.stop_x)
                 out[top - region.y : stop_y - region.y, left - region.x : stop_x - region.x] = tile[

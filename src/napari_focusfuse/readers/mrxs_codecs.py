@@ -16,6 +16,8 @@ from napari_focusfuse.slide import UInt8Image
 
 from .segments import jpeg_size
 
+_MOST_PIXELS = 1 << 26
+
 Size = tuple[int, int] | None
 """(height, width), or None where the header makes no sense."""
 
@@ -26,7 +28,7 @@ class Codec(NamedTuple):
     name: str
     magic: bytes
     size: Callable[[bytes], Size]
-    decode: Callable[[bytes, tuple[int, int]], Any]
+    decode: Callable[[bytes], Any]
 
 
 def _png_size(data: bytes) -> Size:
@@ -47,7 +49,7 @@ def _bmp_size(data: bytes) -> Size:
     return (rows, width) if whole and (bits, compression) == (24, 0) else None
 
 
-def _bmp_decode(data: bytes, size: tuple[int, int]) -> UInt8Image:
+def _bmp_decode(data: bytes) -> UInt8Image:
     start, _, width, height = struct.unpack_from("<IIii", data, 10)
     rows, stride = abs(height), (3 * width + 3) // 4 * 4
     lines = np.frombuffer(data, np.uint8, rows * stride, start).reshape(rows, stride)
@@ -91,24 +93,13 @@ def _jpeg_xr_size(data: bytes) -> Size:
     return size if size == (tags.get(0xBC81), tags.get(0xBC80)) else None
 
 
-def _jpeg_decode(data: bytes, size: tuple[int, int]) -> UInt8Image:
-    # Into memory of ours: imagecodecs asks for cleared memory, which costs a third of the time.
-    out = np.empty((*size, 3), dtype=np.uint8)
-    imagecodecs.jpeg8_decode(data, outcolorspace="RGB", out=out)
-    return out
-
-
-def _plainly(decode: Callable[[bytes], Any]) -> Callable[[bytes, tuple[int, int]], Any]:
-    return lambda data, size: decode(data)
-
-
 CODECS = (
-    Codec("JPEG", b"\xff\xd8", jpeg_size, _jpeg_decode),
-    Codec("PNG", b"\x89PNG", _png_size, _plainly(imagecodecs.png_decode)),
+    Codec("JPEG", b"\xff\xd8", jpeg_size, imagecodecs.jpeg8_decode),
+    Codec("PNG", b"\x89PNG", _png_size, imagecodecs.png_decode),
     Codec("BMP", b"BM", _bmp_size, _bmp_decode),
-    Codec("JPEG 2000", b"\xff\x4f\xff\x51", _jpeg_2000_size, _plainly(imagecodecs.jpeg2k_decode)),
-    Codec("JPEG 2000", b"\0\0\0\x0cjP  ", _jpeg_2000_size, _plainly(imagecodecs.jpeg2k_decode)),
-    Codec("JPEG XR", b"II\xbc", _jpeg_xr_size, _plainly(imagecodecs.jpegxr_decode)),
+    Codec("JPEG 2000", b"\xff\x4f\xff\x51", _jpeg_2000_size, imagecodecs.jpeg2k_decode),
+    Codec("JPEG 2000", b"\0\0\0\x0cjP  ", _jpeg_2000_size, imagecodecs.jpeg2k_decode),
+    Codec("JPEG XR", b"II\xbc", _jpeg_xr_size, imagecodecs.jpegxr_decode),
 )
 
 
@@ -117,27 +108,30 @@ def codec_of(start: bytes) -> Codec | None:
     return next((codec for codec in CODECS if start.startswith(codec.magic)), None)
 
 
-def decode_tile(data: bytes, shape: tuple[int, int] | None, limit: int = 1 << 26) -> UInt8Image:
-    """Decode a tile, or a picture of any size.
-
-    Parameters
-    ----------
-    data
-        The stored bytes.
-    shape
-        The (height, width) it must have, or None.
-    limit
-        Most pixels if ``shape`` is None.
-
-    Returns
-    -------
-    (Y, X, 3) uint8 array
+def decode_tile(data: bytes, out: UInt8Image) -> None:
+    """Decode a tile into (Y, X, 3) uint8 of the size it must have.
 
     Raises
     ------
     ValueError
         If it is of an unknown kind, another size, or not 8-bit RGB or grey.
     """
+    size = (out.shape[0], out.shape[1])
+    codec = _checked(data, lambda found: found == size, f"not {size}")
+    _decode(codec, data, out)
+
+
+def decode_picture(data: bytes) -> UInt8Image:
+    """Decode a picture of any size but a huge one to (Y, X, 3) uint8."""
+    codec = _checked(data, lambda found: 0 < found[0] * found[1] <= _MOST_PIXELS, "a small picture")
+    height, width = codec.size(data) or (0, 0)
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    _decode(codec, data, out)
+    return out
+
+
+def _checked(data: bytes, fits: Callable[[tuple[int, int]], bool], wanted: str) -> Codec:
+    """Return how a tile is stored if its header says that its size fits."""
     codec = codec_of(data[:16])
     if codec is None:
         raise ValueError(f"a tile begins with {data[:4].hex(' ') or 'nothing'}")
@@ -145,11 +139,19 @@ def decode_tile(data: bytes, shape: tuple[int, int] | None, limit: int = 1 << 26
         size = codec.size(data)
     except (struct.error, IndexError):
         size = None
-    if size is None or (shape is not None and size != shape) or size[0] * size[1] > limit:
-        raise ValueError(f"a {codec.name} tile says it is {size}, not {shape or 'a small picture'}")
-    image = np.asarray(codec.decode(data, size))
+    if size is None or not fits(size):
+        raise ValueError(f"a {codec.name} tile says it is {size}, {wanted}")
+    return codec
+
+
+def _decode(codec: Codec, data: bytes, out: UInt8Image) -> None:
+    if codec.name == "JPEG":  # straight to its place; grey becomes RGB
+        imagecodecs.jpeg8_decode(data, outcolorspace="RGB", out=out)
+        return
+    image = np.asarray(codec.decode(data))
     if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    if image.dtype != np.uint8 or image.shape[:2] != size or image.shape[2:] not in ((3,), (4,)):
+        image = image[..., None]
+    fitting = image.shape[:2] == out.shape[:2] and image.shape[2:] in ((1,), (3,), (4,))
+    if image.dtype != np.uint8 or not fitting:
         raise ValueError(f"a {codec.name} tile holds {image.dtype} values of shape {image.shape}")
-    return image[..., :3]
+    out[:] = image[..., :3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,14 @@ from napari_focusfuse.slide_array import TileCache
 from .decoded import DecodedPlanes
 from .mrxs_codecs import decode_tile
 from .mrxs_index import ENTRY, Entries, Index
+from .mrxs_pool import TilePool
 from .mrxs_records import Records
 from .mrxs_structure import Structure
 
 _TILE_BYTES = 32 << 20
 """Decoded tiles a slide keeps, so that neighbouring regions do not decode them again."""
+
+_COMPUTED_BYTES = 16 << 20
 
 _LIST_BYTES = 64 << 20
 """Lists of images a slide keeps; one of 849 thousand images takes 14 MB."""
@@ -37,8 +41,9 @@ class Images:
         self._lists = DecodedPlanes(_LIST_BYTES)
         self._taken: dict[int, npt.NDArray[np.bool_]] = {}
         self._noting = threading.Lock()
-        self.tiles = TileCache(_TILE_BYTES)
-        """Decoded tiles, by slot and level, and what else is worth keeping."""
+        self._pool = TilePool(structure.zooms[0].tile, _TILE_BYTES)
+        self.computed = TileCache(_COMPUTED_BYTES)
+        """Tiles of levels that are not stored."""
 
     def entries(self, slot: int, level: int) -> Entries:
         """Return where the images of a slot lie, in the order of images."""
@@ -66,10 +71,10 @@ class Images:
                 self._taken[slot] = found
         return found
 
-    def tile(self, slot: int, level: int, entry: np.void) -> UInt8Image:
-        """Return the pixels of an image, (Y, X, 3)."""
+    def tile(self, slot: int, level: int, entry: np.void) -> AbstractContextManager[UInt8Image]:
+        """Lend the pixels of an image, (Y, X, 3), for as long as the ``with`` lasts."""
 
-        def read() -> UInt8Image:
-            return decode_tile(self._index.payload(entry), self._structure.zooms[level].tile)
+        def decode(out: UInt8Image) -> None:
+            decode_tile(self._index.payload(entry), out)
 
-        return self.tiles.get((slot, level, int(entry["image"]), 0), read)
+        return self._pool.held((slot, level, int(entry["image"])), decode)
