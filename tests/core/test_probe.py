@@ -137,7 +137,7 @@ def test_what_takes_too_long_is_told(tmp_path, stack: Stack, monkeypatch):
 @LINUX
 def test_what_works_without_end_is_ended(tmp_path):
     path = edited(tmp_path, "IMAGENUMBER_X", "1000000000")
-    with pytest.raises(SlideError, match=r"died of it \(signal (6|9|24)\)"):
+    with pytest.raises(SlideError, match=r"died of it \(signal (6|9|24)\)|was still busy"):
         open_openslide(path)
 
 
