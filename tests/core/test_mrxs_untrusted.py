@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import struct
 import sys
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -18,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrxs_files import FIRST_PAYLOAD, Layout, edit_ini, focus_slots, write_mrxs
-from napari_focusfuse.readers import open_slide
+from napari_focusfuse.readers import apart, open_slide
+from napari_focusfuse.readers.probe import VARIABLE
 from napari_focusfuse.slide import FocusFuseError, SlideError
 from reading import read_everything
 from slide_files import make_stack
@@ -404,3 +407,47 @@ def test_a_table_of_positions_that_unfolds_to_anything_is_told(tmp_path, packed)
         open_slide(path)
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
+
+
+# --- JPEG XR, whose library ends the process on some tiles
+
+
+@pytest.fixture
+def worker(monkeypatch) -> Iterator[apart.Worker]:
+    """Return the other process, which these tests turn on."""
+    monkeypatch.setenv(VARIABLE, "1")
+    found = apart.Worker()
+    monkeypatch.setattr(apart, "_worker", found)
+    yield found
+    found.close()
+
+
+def test_jpeg_xr_is_decoded_in_another_process_that_is_started_again(tmp_path, worker):
+    layout = Layout(codec="JPEGXR", zooms=1, tile=(16, 24))
+    path = write_mrxs(tmp_path / "s.mrxs", focus_slots(LAYERS), layout)
+    with open_slide(path, probe=False) as opened:
+        assert (opened.read_region(opened.planes[1], 0, 0, 0, 48, 72) == LAYERS[1][:48, :72]).all()
+        assert worker._process is not None
+        worker._process.kill()
+        worker._process.wait()
+        with pytest.raises(SlideError, match="a JPEG XR tile ended the process that decodes it"):
+            opened.read_region(opened.planes[0], 0, 0, 0, 48, 72)
+        assert (opened.read_region(opened.planes[0], 0, 0, 0, 48, 72) == LAYERS[0][:48, :72]).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_what_takes_the_decoder_too_long_is_ended(worker, monkeypatch):
+    tile = imagecodecs.jpegxr_encode(LAYERS[0][:16, :24])
+    assert (worker.decode(tile) == LAYERS[0][:16, :24]).all()
+    monkeypatch.setattr(apart, "TIME_LIMIT_S", 0.1)
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    with pytest.raises(ValueError, match="ended the process"):
+        worker.decode(tile)
+
+
+def test_faults_of_the_decoder_are_told_and_it_goes_on(worker):
+    tile = imagecodecs.jpegxr_encode(LAYERS[0][:16, :24])
+    for bad in (b"", b"II\xbc\x01" + bytes(40)):
+        with pytest.raises(ValueError, match=r"\w"):
+            worker.decode(bad)
+        assert (worker.decode(tile) == LAYERS[0][:16, :24]).all()

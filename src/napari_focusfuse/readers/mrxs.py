@@ -175,7 +175,8 @@ class MiraxSlide(Slide):
         shape = self._check_request(level, height, width)
         inside = Region(y, x, height, width).clipped(*shape)
         out = np.empty((len(planes), height, width, 3), dtype=np.uint8)
-        out[:] = self.background
+        if (inside.height, inside.width) != (height, width):
+            out[:] = self.background
         if inside.height and inside.width:
             rows = slice(inside.y - y, inside.stop_y - y)
             columns = slice(inside.x - x, inside.stop_x - x)
@@ -218,25 +219,29 @@ class MiraxSlide(Slide):
         level: int,
         region: Region,
         tiles: Tiles,
-        tile_of: Callable[[int, int, np.void], AbstractContextManager[UInt8Image]],
+        tile_of: Callable[[int, int, Sequence[int]], AbstractContextManager[UInt8Image]],
     ) -> None:
         """Lay the tiles of a region that a slot has, in the order of images."""
-        entries = self._images.entries(slot, level)
-        if not len(entries):
+        lists = self._images.lists(slot, level)
+        images = lists[0]
+        if not len(images):
             return
-        at = np.minimum(np.searchsorted(entries["image"], tiles.image), len(entries) - 1)
-        there = entries["image"][at] == tiles.image
+        at = np.minimum(np.searchsorted(images, tiles.image.astype(np.int32)), len(images) - 1)
+        there = images[at] == tiles.image
         if self._records.stored(slot, 0) and level > 0:
             there &= self._places.taken(level, tiles, self._images.photos(slot))
         parts = self._places.parts(level)
         high, wide = (side / parts for side in self._structure.zooms[level].tile)
-        numbers = np.flatnonzero(there).tolist()
-        for number in reversed(numbers) if canvas.topmost_first else numbers:
-            top, left = tiles.place[number].tolist()
-            with tile_of(slot, level, entries[at[number]]) as image:
+        there = np.flatnonzero(there)[:: -1 if canvas.topmost_first else 1]
+        for entry, (top, left), (row, column) in zip(
+            lists[:, at[there]].T.tolist(),
+            tiles.place[there].tolist(),
+            tiles.part[there].tolist(),
+            strict=True,
+        ):
+            with tile_of(slot, level, entry) as image:
                 tile = Tile(image)
                 if parts > 1:
-                    row, column = tiles.part[number].tolist()
                     tile = tile.part(row * high, column * wide, high, wide)
                 canvas.lay(tile, top - region.y, left - region.x)
 
@@ -273,7 +278,7 @@ class MiraxSlide(Slide):
         slot = self._slot(self.planes[self.zero])
         whole = Region(0, 0, *self.levels[0].shape)
         tiles = self._places.tiles(0, whole)
-        tiles = tiles.chosen(np.isin(tiles.image, self._images.entries(slot, 0)["image"]))
+        tiles = tiles.chosen(np.isin(tiles.image, self._images.lists(slot, 0)[0]))
         if not len(tiles.image):
             return whole
         (top, left), (bottom, right) = tiles.place.min(axis=0), tiles.place.max(axis=0)

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_focusfuse.slide import UInt8Image
 
+from .apart import decode_jpeg_xr
 from .segments import jpeg_size
 
 _MOST_PIXELS = 1 << 26
@@ -99,7 +100,7 @@ CODECS = (
     Codec("BMP", b"BM", _bmp_size, _bmp_decode),
     Codec("JPEG 2000", b"\xff\x4f\xff\x51", _jpeg_2000_size, imagecodecs.jpeg2k_decode),
     Codec("JPEG 2000", b"\0\0\0\x0cjP  ", _jpeg_2000_size, imagecodecs.jpeg2k_decode),
-    Codec("JPEG XR", b"II\xbc", _jpeg_xr_size, imagecodecs.jpegxr_decode),
+    Codec("JPEG XR", b"II\xbc", _jpeg_xr_size, decode_jpeg_xr),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_focusfuse.slide_array import TileCache
 
 from .decoded import DecodedPlanes
 from .mrxs_codecs import decode_tile
-from .mrxs_index import ENTRY, Entries, Index
+from .mrxs_index import Index
 from .mrxs_pool import TilePool
 from .mrxs_records import Records
 from .mrxs_structure import Structure
@@ -45,14 +46,15 @@ class Images:
         self.computed = TileCache(_COMPUTED_BYTES)
         """Tiles of levels that are not stored."""
 
-    def entries(self, slot: int, level: int) -> Entries:
-        """Return where the images of a slot lie, in the order of images."""
+    def lists(self, slot: int, level: int) -> npt.NDArray[np.int32]:
+        """Return (4, n): image, offset, length and file of a slot, in the order of images."""
         head = int(self._records.heads[slot, level])
 
         def read() -> UInt8Image:
-            return self._index.entries(head, level).view(np.uint8)
+            rows = self._index.entries(head, level).view("<i4").reshape(-1, 4)
+            return np.ascontiguousarray(rows.T).view(np.uint8)  # a column is searched at once
 
-        return self._lists.get((slot, level), read).view(ENTRY)
+        return self._lists.get((slot, level), read).view("<i4")
 
     def photos(self, slot: int) -> npt.NDArray[np.bool_]:
         """Return (rows, columns): which photos a slot has, by its images of zoom 0."""
@@ -61,7 +63,7 @@ class Images:
         if found is None:
             structure = self._structure
             rows, columns = structure.photos
-            y, x = np.divmod(self.entries(slot, 0)["image"], structure.images[1])
+            y, x = np.divmod(self.lists(slot, 0)[0], structure.images[1])
             found = np.zeros((rows, columns), dtype=bool)
             found[y // structure.divisions, x // structure.divisions] = True
             block = structure.zooms[0].concat // structure.divisions
@@ -71,10 +73,12 @@ class Images:
                 self._taken[slot] = found
         return found
 
-    def tile(self, slot: int, level: int, entry: np.void) -> AbstractContextManager[UInt8Image]:
+    def tile(
+        self, slot: int, level: int, entry: Sequence[int]
+    ) -> AbstractContextManager[UInt8Image]:
         """Lend the pixels of an image, (Y, X, 3), for as long as the ``with`` lasts."""
 
         def decode(out: UInt8Image) -> None:
-            decode_tile(self._index.payload(entry), out)
+            decode_tile(self._index.bytes_at(*entry[1:]), out)
 
-        return self._pool.held((slot, level, int(entry["image"])), decode)
+        return self._pool.held((slot, level, entry[0]), decode)

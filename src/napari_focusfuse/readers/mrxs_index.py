@@ -8,7 +8,7 @@ further read.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +72,13 @@ class Index:
 
     def first_entries(self, head: int, zoom: int) -> Entries:
         """Return the entries of the first page that has any, checked."""
-        found = next((part for _, part in self._pages(head) if len(part)), np.empty(0, ENTRY))
+        found = _entries(next(([part] for _, part in self._pages(head) if len(part)), []))
         self._check(found, zoom)
         return found
 
     def entries(self, head: int, zoom: int) -> Entries:
         """Return all entries of a list, checked, in the order of images, each image once."""
-        found = np.concatenate([part for _, part in self._pages(head)] or [np.empty(0, ENTRY)])
+        found = _entries([part for _, part in self._pages(head)])
         self._check(found, zoom)
         images = found["image"]
         if np.all(images[1:] > images[:-1]):
@@ -90,16 +90,18 @@ class Index:
     def survey(self, head: int) -> tuple[int, Entries]:
         """Return how many pages a list has, and its entries, checked but for their zoom level."""
         parts = list(self._pages(head))
-        found = np.concatenate([entries for _, entries in parts] or [np.empty(0, ENTRY)])
+        found = _entries([part for _, part in parts])
         self._check(found, None)
         return sum(pages for pages, _ in parts), found
 
     def payload(self, entry: Entries | np.void, most: int | None = None) -> bytes:
         """Return the bytes an entry points to, at most ``most`` of them."""
-        length = int(entry["length"])
-        file = self.data[int(entry["file"])]
-        wanted = length if most is None else min(most, length)
-        return self._reader.read(file.path, int(entry["offset"]), wanted)
+        _, offset, length, file = (int(entry[name]) for name in ENTRY.names or ())
+        return self.bytes_at(offset, length if most is None else min(most, length), file)
+
+    def bytes_at(self, offset: int, length: int, file: int) -> bytes:
+        """Return a range of a data file."""
+        return self._reader.read(self.data[file].path, offset, length)
 
     def items(self, record: int) -> list[bytes]:
         """Return what a non-hierarchical record holds; mostly one item, sometimes a second."""
@@ -117,10 +119,11 @@ class Index:
             found.append(self.payload(place[0]))
         return found
 
-    def _pages(self, head: int) -> Iterator[tuple[int, Entries]]:
-        """Yield numbers of pages and their entries; never more in all than there are images."""
+    def _pages(self, head: int) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+        """Yield numbers of pages and their entries, (n, 4); never more in all than images."""
         page = self._structure.page
-        layout = np.dtype([("count", "<i4"), ("next", "<i4"), ("entries", ENTRY, (page,))])
+        # Entries as plain numbers: NumPy copies records one by one.
+        layout = np.dtype([("count", "<i4"), ("next", "<i4"), ("entries", "<i4", (page, 4))])
         most = self._structure.images[0] * self._structure.images[1]
         hops = self.file.size // (8 + ENTRY.itemsize) + 2
         at, together = self.first_page(head), 1
@@ -137,7 +140,9 @@ class Index:
             counts = pages["count"]
             if hops < 0 or counts.min() < 0 or counts.max() > page:
                 raise self._wrong(f"has a damaged list: pages at byte {at}")
-            found = pages["entries"][np.arange(page) < counts[:, None]]
+            found = pages["entries"].reshape(-1, 4)
+            if counts.min() < page:  # mostly only the last is not full
+                found = found[(np.arange(page) < counts[:, None]).ravel()]
             most -= len(found)
             if most < 0:
                 raise self._wrong("lists more images than the slide has, or its pages form a loop")
@@ -160,7 +165,7 @@ class Index:
         images, files = entries["image"], entries["file"]
         if np.any((images < 0) | (images >= rows * columns)):
             raise self._wrong(f"lists an image outside the {columns} x {rows} of the slide")
-        if np.any((images % columns) % concat | (images // columns) % concat):
+        if concat > 1 and np.any((images % columns) % concat | (images // columns) % concat):
             raise self._wrong(f"lists an image off the grid of zoom level {zoom}")
         if np.any((files < 0) | (files >= len(self.data))):
             raise self._wrong("names a data file that does not exist")
@@ -179,3 +184,9 @@ class Index:
 
     def _wrong(self, what: str) -> SlideError:
         return damaged(self.slide, f"{self.file.path.name} {what}")
+
+
+def _entries(parts: Sequence[npt.NDArray[np.int32]]) -> Entries:
+    """Join rows of four numbers to entries."""
+    rows = np.concatenate([np.empty((0, 4), "<i4"), *parts])
+    return rows.view(ENTRY)[:, 0]

@@ -74,14 +74,21 @@ class Canvas:
 
     def lay(self, tile: Tile, top: float, left: float) -> None:
         """Lay a tile at a place; parts may lie outside."""
-        shifted = _Shifted.of(tile, top, left, self._colour.shape[:2])
-        if shifted is None:
-            return
-        window = shifted.y.target, shifted.x.target
         if self._alpha is None:
-            self._colour[window] = shifted.tile.colour
-        else:
+            self._copy(tile.colour, int(top), int(left))
+            return
+        shifted = _Shifted.of(tile, top, left, self._colour.shape[:2])
+        if shifted is not None:
+            window = shifted.y.target, shifted.x.target
             _lay_under(self._colour[window], self._alpha[window], shifted)
+
+    def _copy(self, colour: UInt8Image, y: int, x: int) -> None:
+        (height, width), (limit_y, limit_x) = colour.shape[:2], self._colour.shape[:2]
+        top, left = max(y, 0), max(x, 0)
+        stop_y, stop_x = min(y + height, limit_y), min(x + width, limit_x)
+        if top < stop_y and left < stop_x:
+            part = colour[top - y : stop_y - y, left - x : stop_x - x]
+            self._colour[top:stop_y, left:stop_x] = part
 
     def finish(self) -> UInt8Image:
         """Return the picture over the background."""

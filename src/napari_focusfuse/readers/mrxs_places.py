@@ -147,13 +147,8 @@ class Photos:
         y, x = found.place.T
         over = (y < region.stop_y) & (y + np.ceil(height) + 1 > region.y)
         found = found.chosen(over & (x < region.stop_x) & (x + np.ceil(width) + 1 > region.x))
-        columns = self._structure.images[1]
-        step = min(level.concat, self._structure.divisions)
-        row = found.image // columns + found.part[:, 0] * step
-        column = found.image % columns + found.part[:, 1] * step
-        if self.parts(zoom) > 1:  # parts are laid in the order of their photos
-            row, column = np.divmod(found.photo, self._structure.photos[1])
-        order = np.lexsort((column, row))
+        # Parts are laid in the order of their photos.
+        order = np.argsort(found.image if self.parts(zoom) == 1 else found.photo)
         return Tiles(found.image[order], found.part[order], found.place[order], found.photo[order])
 
     def taken(
