@@ -16,6 +16,7 @@ from shell import Shell, pixels, run_process, textured, write_stack
 from napari_focusfuse import open_slide, read_provenance
 from napari_focusfuse.fusion import blur_detector_info
 from napari_focusfuse.metrics import score
+from napari_focusfuse.model_card import shipped_models
 
 
 @pytest.fixture
@@ -355,6 +356,27 @@ def test_unequal_sizes_need_register(shell: Shell, tmp_path: Path) -> None:
     )
     assert registered.code == 0, registered.err
     assert registered.json["ssim"] == pytest.approx(1)
+
+
+# --- blur models
+
+
+def test_the_mask_is_made_by_the_model_that_is_named(
+    shell: Shell, stack: Path, tmp_path: Path
+) -> None:
+    default = shell("mask", stack, "-o", tmp_path / "default.png", "--device", "cpu")
+    assert default.code == 0, default.err
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(shipped_models()["small-blur"].read_bytes())
+    for name in ("small-blur", copy):
+        out = tmp_path / f"{Path(name).stem}-mask.png"
+        answer = shell("mask", stack, "-o", out, "--blur-model", name, "--device", "cpu")
+        assert answer.code == 0, answer.err
+        assert (pixels(out) == pixels(tmp_path / "default.png")).all()
+    for name, message in (("gold", "There is no model"), ("swift-single", "marks no blurred")):
+        answer = shell("mask", stack, "-o", tmp_path / "no.png", "--blur-model", name)
+        assert answer.code in (1, 4)
+        assert message in answer.complaint
 
 
 # --- demo

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from napari_focusfuse.slide import FocusFuseError, PlaneError, Region, RegionError, Slide
 
 from .options import (
+    BlurModelOption,
     CompressionOption,
     DeviceOption,
     LevelOption,
@@ -56,6 +57,8 @@ class Request:
     level: int = 0
     device: str = "auto"
     mask: bool = False
+    blur_model: str | None = None
+    """Name or file of what makes the mask; None: the default."""
     compression: str = "jpeg"
     overwrite: bool = False
 
@@ -74,6 +77,7 @@ def fuse(
     maps: Annotated[
         list[str] | None, typer.Option("--map", metavar="NAME=OUT", help="Write a map: mask.")
     ] = None,
+    blur_model: BlurModelOption = None,
     compression: CompressionOption = "jpeg",
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -88,6 +92,7 @@ def fuse(
         level=level,
         device=device,
         mask=mask is not None,
+        blur_model=blur_model,
         compression=compression,
         overwrite=overwrite,
     )
@@ -100,6 +105,7 @@ def mask(
     zero: ZeroOption = None,
     region: RegionOption = None,
     level: LevelOption = 0,
+    blur_model: BlurModelOption = None,
     compression: CompressionOption = "deflate",
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -114,6 +120,7 @@ def mask(
         level=level,
         device=device,
         mask=True,
+        blur_model=blur_model,
         compression=compression,
         overwrite=overwrite,
     )
@@ -214,8 +221,8 @@ def level_region(slide: Slide, region: Region | None, level: int) -> Region:
     return inside
 
 
-def load_blur(device: str) -> BlurDetector:
-    """Return the shipped blur model.
+def load_blur(device: str, model: str | None = None) -> BlurDetector:
+    """Return a blur model, the default one unless another is named.
 
     Raises
     ------
@@ -224,7 +231,7 @@ def load_blur(device: str) -> BlurDetector:
     """
     from napari_focusfuse.fusion.catalogue import load_blur_detector
 
-    detector = load_blur_detector(device)
+    detector = load_blur_detector(device, model)
     if detector is None:
         raise FocusFuseError("No blur model is installed, so there is no mask; leave --mask out.")
     return detector
@@ -235,7 +242,7 @@ def run_request(plan: FusionPlan, request: Request) -> Fusion:
     from napari_focusfuse.fusion.catalogue import load_method
     from napari_focusfuse.fusion.region import run_fusion
 
-    blur = load_blur(request.device) if request.mask else None
+    blur = load_blur(request.device, request.blur_model) if request.mask else None
     steps = run_fusion(plan, load_method(plan.info, request.device), blur)
     console = messages()
     with Progress(

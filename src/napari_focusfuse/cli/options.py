@@ -58,6 +58,12 @@ LevelOption = Annotated[int, typer.Option("--level", metavar="N", help="Level of
 CompressionOption = Annotated[
     str, typer.Option("--compression", metavar="jpeg|zstd|deflate", help="Of the OME-TIFF.")
 ]
+BlurModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--blur-model", metavar="NAME|FILE", help="What makes the mask (default: small-blur)."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

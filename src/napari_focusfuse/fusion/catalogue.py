@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,15 +39,26 @@ PYRAMID = MethodInfo(
     settings={"levels": 4, "window": 5},
 )
 
+WAVELET = MethodInfo(
+    name="wavelet",
+    title="Wavelets",
+    kind="selection",
+    plane_offsets=None,
+    halo=45,
+    multiple_of=16,
+    settings={"levels": 4, "wavelet": "db2"},
+)
+_CLASSICAL = (ARGMAX, PYRAMID, WAVELET)
 _FUSING = ("swift", "generator", "fusiongan", "pix2pix", "srgan")
 _SMALL_BLUR = "small-blur"
+_BLUR = (_SMALL_BLUR, "blur")
 
 
 def available_methods() -> tuple[MethodInfo, ...]:
     """Return what every installed method says of itself: the classical ones, then the models."""
     cards = [(path, read_card(path)) for path in shipped_models().values()]
     models = (model_info(path, card) for path, card in cards if card.architecture in _FUSING)
-    return (ARGMAX, PYRAMID, *models)
+    return (*_CLASSICAL, *models)
 
 
 def method_info(name: str, planes: int | None = None) -> MethodInfo:
@@ -157,25 +169,58 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     from .device import find_device
     from .neural import load_neural
     from .pyramid import PyramidMethod
+    from .wavelet import WaveletMethod
 
     info = method_info(method) if isinstance(method, str) else method
     chosen = find_device(device).name
     if info.weights is not None:
         return load_neural(info, chosen)
-    return {ARGMAX.name: ArgmaxMethod, PYRAMID.name: PyramidMethod}[info.name](info, chosen)
+    classes: dict[str, Callable[[MethodInfo, str], FusionMethod]] = {
+        ARGMAX.name: ArgmaxMethod,
+        PYRAMID.name: PyramidMethod,
+        WAVELET.name: WaveletMethod,
+    }
+    return classes[info.name](info, chosen)
 
 
-def blur_detector_info() -> MethodInfo | None:
-    """Return what the shipped blur detector says of itself, or None where none is shipped."""
-    for path in shipped_models().values():
-        card = read_card(path)
-        if card.architecture == _SMALL_BLUR:
-            return detector_info(path, card)
-    return None
+def blur_detector_info(model: str | None = None) -> MethodInfo | None:
+    """Return what a blur detector says of itself.
+
+    Parameters
+    ----------
+    model
+        A shipped blur model's name, or the path of a model file.  None: the default one, for which
+        the answer is None where it is not shipped.
+
+    Raises
+    ------
+    UnknownMethodError
+        If nothing shipped has this name.
+    ModelError
+        If the file cannot be used, or marks no blur.
+    """
+    shipped = shipped_models()
+    if model is None:
+        cards = ((path, read_card(path)) for path in shipped.values())
+        return next((detector_info(*c) for c in cards if c[1].architecture == _SMALL_BLUR), None)
+    is_file = model.endswith((".safetensors", *PICKLE_SUFFIXES))
+    if not is_file and model not in shipped:
+        known = ", ".join(shipped)
+        raise UnknownMethodError(f"There is no model {model!r}; choose one of {known}.")
+    path = Path(model) if is_file else shipped[model]
+    return detector_info(path, read_card(path))
 
 
 def detector_info(path: Path, card: ModelCard) -> MethodInfo:
-    """Return what a blur model says of itself."""
+    """Return what a blur model says of itself.
+
+    Raises
+    ------
+    ModelError
+        If it is none.
+    """
+    if card.architecture not in _BLUR:
+        raise ModelError(f"{path.name} marks no blurred regions; choose a blur model.")
     return MethodInfo(
         name=card.name,
         title=card.title,
@@ -189,15 +234,15 @@ def detector_info(path: Path, card: ModelCard) -> MethodInfo:
     )
 
 
-def load_blur_detector(device: str = "auto") -> BlurDetector | None:
-    """Load the shipped blur detector, or return None where none is shipped; imports torch.
+def load_blur_detector(device: str = "auto", model: str | None = None) -> BlurDetector | None:
+    """Load a blur detector; imports torch.  See :func:`blur_detector_info`.
 
     Raises
     ------
-    ModelError, DeviceError
-        If its file is damaged, or there is no such device.
+    UnknownMethodError, ModelError, DeviceError
+        If there is no such model or device, or its file is damaged.
     """
-    info = blur_detector_info()
+    info = blur_detector_info(model)
     if info is None:
         return None
     from .device import find_device

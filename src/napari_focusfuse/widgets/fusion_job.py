@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
-from napari_focusfuse.fusion.catalogue import detector_info, load_blur_detector, load_method
-from napari_focusfuse.fusion.device import find_device
+from napari_focusfuse.fusion.catalogue import load_blur_detector, load_method
 from napari_focusfuse.fusion.method import FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.layer_metadata import blurred_fraction, on_white
-from napari_focusfuse.model_card import read_card
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 from napari_focusfuse.writer import write_image
 
@@ -26,7 +24,6 @@ from .growing_result import GrowingResult
 from .slide_source import ours
 
 if TYPE_CHECKING:
-    from napari_focusfuse.fusion.neural import BlurDetector
     from napari_focusfuse.fusion.region import Fusion, TileDone
 
 State = Literal["idle", "running", "cancelling"]
@@ -57,7 +54,7 @@ def fuse_in_worker(
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
         method = load_method(plan.info, device)
-        detector = _blur_detector(mask_model, device)
+        detector = load_blur_detector(device, None if mask_model is None else str(mask_model))
         yield fusion_provenance(plan, method, detector is not None)
         return (yield from run_fusion(plan, method, detector))
     except FocusFuseError:
@@ -65,15 +62,6 @@ def fuse_in_worker(
     except RuntimeError as error:
         # The worker class takes a bare RuntimeError for its own death and would say nothing.
         raise FusionError(f"Fusing failed: {error}") from error
-
-
-def _blur_detector(mask_model: Path | None, device: str) -> BlurDetector | None:
-    if mask_model is None:
-        return load_blur_detector(device)
-    from napari_focusfuse.fusion.neural import load_detector
-
-    info = detector_info(mask_model, read_card(mask_model))
-    return load_detector(info, find_device(device).name)
 
 
 def save_in_worker(
