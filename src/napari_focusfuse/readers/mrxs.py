@@ -277,12 +277,11 @@ class MiraxSlide(Slide):
         """Return the smallest rectangle around the images of layer 0."""
         slot = self._slot(self.planes[self.zero])
         whole = Region(0, 0, *self.levels[0].shape)
-        tiles = self._places.tiles(0, whole)
-        tiles = tiles.chosen(np.isin(tiles.image, self._images.lists(slot, 0)[0]))
-        if not len(tiles.image):
+        corners = self._places.corners(self._images.lists(slot, 0)[0].astype(np.int64))
+        if not len(corners) or self._places.parts(0) > 1:  # parts lie anywhere
             return whole
-        (top, left), (bottom, right) = tiles.place.min(axis=0), tiles.place.max(axis=0)
-        height, width = (side / self._places.parts(0) for side in self._structure.zooms[0].tile)
+        (top, left), (bottom, right) = corners.min(axis=0), corners.max(axis=0)
+        height, width = self._structure.zooms[0].tile
         y, x = int(np.floor(top)), int(np.floor(left))
         stop_y, stop_x = int(np.ceil(bottom + height)), int(np.ceil(right + width))
         return Region(y, x, stop_y - y, stop_x - x).clipped(*self.levels[0].shape)

@@ -67,6 +67,10 @@ class Places(Protocol):
         """Return which tiles show a photo that was taken, ``photos`` being (rows, columns)."""
         ...
 
+    def corners(self, image: Integers) -> npt.NDArray[np.float64]:
+        """Return (n, 2): top and left of images of zoom 0, without photos of unknown place."""
+        ...
+
 
 class Grid:
     """Images edge to edge: no table of positions, and no overlap."""
@@ -105,6 +109,12 @@ class Grid:
         row, column = np.divmod(tiles.photo, self._structure.photos[1])
         return np.asarray(photos[row // count, column // count])
 
+    def corners(self, image: Integers) -> npt.NDArray[np.float64]:
+        """Return (n, 2): top and left of images of zoom 0."""
+        zoom = self._structure.zooms[0]
+        place = np.stack(np.divmod(image, self._structure.images[1]), axis=1)
+        return np.asarray(place // zoom.concat * zoom.tile, dtype=np.float64)
+
 
 class Photos:
     """Photos at places of their own.
@@ -122,6 +132,7 @@ class Photos:
     def __init__(self, structure: Structure, places: Integers, real: npt.NDArray[np.bool_]) -> None:
         self._structure = structure
         self._places = places
+        self._real = real
         side = np.array(structure.zooms[0].tile) * structure.divisions
         self._side = side
         inside = (places > -side).all(axis=1) & (places < structure.base).all(axis=1) & real
@@ -156,6 +167,16 @@ class Photos:
     ) -> npt.NDArray[np.bool_]:
         """Return which tiles show a photo that was taken."""
         return np.asarray(photos.ravel()[tiles.photo])
+
+    def corners(self, image: Integers) -> npt.NDArray[np.float64]:
+        """Return (n, 2): top and left of images of zoom 0, without photos of unknown place."""
+        structure = self._structure
+        place = np.stack(np.divmod(image, structure.images[1]), axis=1)
+        photo, within = np.divmod(place, structure.divisions)
+        number = photo[:, 0] * structure.photos[1] + photo[:, 1]
+        zoom = structure.zooms[0]
+        found = self._places[number] / zoom.concat + within // zoom.concat * zoom.tile
+        return np.asarray(found[self._real[number]])
 
     def _near(self, concat: int, region: Region) -> Integers:
         """Return the photos that may touch a region."""
