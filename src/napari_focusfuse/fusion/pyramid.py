@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_focusfuse.models.selection import GREY
-
+from .bands import grey, take
 from .method import Float32Image, FusionMethod, MethodInfo
 
 KERNEL = (0.05, 0.25, 0.4, 0.25, 0.05)
@@ -53,11 +52,9 @@ class PyramidMethod(FusionMethod):
 
     def _strongest(self, bands: Tensor) -> Tensor:
         """Choose among the planes' (Z, 3, Y, X) band-passes; (1, 3, Y, X)."""
-        weights = torch.tensor(GREY, device=bands.device).view(1, 3, 1, 1)
-        grey = (bands * weights).sum(dim=1, keepdim=True).abs()
-        activity = functional.avg_pool2d(grey, self.window, stride=1, padding=self.window // 2)
-        chosen = activity.argmax(dim=0, keepdim=True).expand(1, 3, -1, -1)
-        return bands.gather(0, chosen)
+        strength = grey(bands).abs()
+        activity = functional.avg_pool2d(strength, self.window, stride=1, padding=self.window // 2)
+        return take(bands, activity.argmax(dim=0, keepdim=True))
 
 
 def reduce(images: Tensor) -> Tensor:
