@@ -81,6 +81,7 @@ def test_classical_methods_and_models_are_listed_and_blur_models_are_not(install
     assert list(methods) == [
         "argmax",
         "pyramid",
+        "dtcwt",
         "wavelet",
         "paper-plain",
         "paper-single",

@@ -48,7 +48,16 @@ WAVELET = MethodInfo(
     multiple_of=16,
     settings={"levels": 4, "wavelet": "db2"},
 )
-_CLASSICAL = (ARGMAX, PYRAMID, WAVELET)
+DTCWT = MethodInfo(
+    name="dtcwt",
+    title="Complex wavelets (DTCWT)",
+    kind="selection",
+    plane_offsets=None,
+    halo=230,
+    multiple_of=16,
+    settings={"levels": 4, "window": 3, "filters": "near_sym_b + qshift_b"},
+)
+_CLASSICAL = (ARGMAX, PYRAMID, DTCWT, WAVELET)
 _FUSING = ("swift", "generator", "fusiongan", "pix2pix", "srgan")
 _SMALL_BLUR = "small-blur"
 _BLUR = (_SMALL_BLUR, "blur")
@@ -167,6 +176,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     """
     from .argmax import ArgmaxMethod
     from .device import find_device
+    from .dtcwt import DualTreeMethod
     from .neural import load_neural
     from .pyramid import PyramidMethod
     from .wavelet import WaveletMethod
@@ -178,6 +188,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     classes: dict[str, Callable[[MethodInfo, str], FusionMethod]] = {
         ARGMAX.name: ArgmaxMethod,
         PYRAMID.name: PyramidMethod,
+        DTCWT.name: DualTreeMethod,
         WAVELET.name: WaveletMethod,
     }
     return classes[info.name](info, chosen)
