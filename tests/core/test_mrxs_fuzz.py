@@ -1,0 +1,55 @@
+"""The fuzz target of the MIRAX parsers: first inputs pass, and limits find what they must."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("limits of memory and time as Linux has them", allow_module_level=True)
+
+from fuzz.fuzz_mrxs import MOST_BYTES, Slow, Target, seeds
+from napari_focusfuse.readers import mrxs
+
+UNCHANGED = bytes([0, 0, 0])
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory) -> Target:
+    return Target(tmp_path_factory.mktemp("fuzz"))
+
+
+def test_a_patch_of_every_kind_is_told_or_read(target):
+    inputs = dict(seeds())
+    assert len(inputs) == 64
+    for data in inputs.values():
+        target(data)
+    assert [slide.with_suffix("").is_dir() for slide in target.slides] == [True] * 4
+
+
+def allocate() -> None:
+    np.zeros(MOST_BYTES + (1 << 20), np.uint8)
+
+
+def loop() -> None:
+    while True:
+        pass
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("fault", "finding"),
+    [(allocate, MemoryError), (loop, Slow), (interrupt, KeyboardInterrupt)],
+)
+def test_what_counts_as_a_finding(target, monkeypatch, fault: Callable[[], None], finding):
+    target(UNCHANGED)
+    read = mrxs.read_structure
+    monkeypatch.setattr(mrxs, "read_structure", lambda *given: fault() or read(*given))
+    with pytest.raises(finding):
+        target(UNCHANGED)
