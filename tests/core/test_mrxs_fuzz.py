@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ if sys.platform != "linux":
     pytest.skip("limits of memory and time as Linux has them", allow_module_level=True)
 
 from fuzz.fuzz_mrxs import MOST_BYTES, Slow, Target, seeds
+from mrxs_files import Layout, focus_slots, write_mrxs
 from napari_focusfuse.readers import mrxs
 
 UNCHANGED = bytes([0, 0, 0])
@@ -53,3 +55,20 @@ def test_what_counts_as_a_finding(target, monkeypatch, fault: Callable[[], None]
     monkeypatch.setattr(mrxs, "read_structure", lambda *given: fault() or read(*given))
     with pytest.raises(finding):
         target(UNCHANGED)
+
+
+def test_an_empty_list_of_the_first_slot_leaves_the_others(tmp_path):
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    path = write_mrxs(
+        tmp_path / "s.mrxs", focus_slots([second], fused=first), Layout(tile=(16, 24), zooms=1)
+    )
+    index = tmp_path / "s" / "Index.dat"
+    data = bytearray(index.read_bytes())
+    (table,) = struct.unpack_from("<i", data, 37)
+    (head,) = struct.unpack_from("<i", data, table)
+    (page,) = struct.unpack_from("<i", data, head + 4)
+    struct.pack_into("<i", data, page, 0)
+    index.write_bytes(data)
+    with mrxs.open_mrxs(path) as slide:
+        assert (slide.read_region(slide.planes[0], 0, 0, 0, 32, 48) == second).all()
+        assert (slide.read_region(slide.extended, 0, 0, 0, 32, 48) == 255).all()

@@ -139,6 +139,8 @@ def _try(index: Index, heads: Heads, reference: Entries | None) -> _Trial:
 
 def _same(one: Entries, other: Entries) -> bool:
     """Tell whether two lists begin with the same bytes of the same file."""
+    if not len(one) or not len(other):
+        return False
     return bool(one[0]["file"] == other[0]["file"] and one[0]["offset"] == other[0]["offset"])
 
 
