@@ -60,7 +60,12 @@ def test_ctrl_c_stops_the_run_and_keeps_its_weights(images: Path, tmp_path: Path
     arguments = [str(word) for word in words(images, run.folder, steps=100_000)]
     command = [sys.executable, "-m", "napari_focusfuse.cli", *arguments]
     with subprocess.Popen(
-        command, start_new_session=True, stderr=subprocess.PIPE, text=True
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             wait_for(lambda: run.best.exists())
