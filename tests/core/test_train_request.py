@@ -89,7 +89,7 @@ def test_blur_models_are_the_runs_own_then_the_shipped(run: TrainingRun) -> None
     fusing = TrainingRun(run.folder.parent / "fusing")
     fusing.best.write_bytes(shipped_models()["swift-single"].read_bytes())
     found = blur_models([fusing.folder, run.folder])
-    assert list(found) == [str(run.best), "small-blur"]
+    assert list(found) == [str(run.best), "small-blur", "paper-blur-w16"]
     assert found[str(run.best)].endswith("(run)")
 
 

@@ -104,16 +104,15 @@ def offered_recipes(what: What) -> tuple[TrainingConfig, ...]:
     return tuple(config for config in _recipes() if what_of(config) == what)
 
 
+def _recommended(config: TrainingConfig) -> tuple[int, bool, str]:
+    # A first stage by its own name is a step of another recipe's making.
+    return _rank(config.name), config.name.endswith("-base"), config.name
+
+
 @cache
 def _recipes() -> tuple[TrainingConfig, ...]:
     configs = [_at_hand(TrainingConfig.read(path)) for path in recipes().values()]
-    # A first stage by its own name is a step of another recipe's making.
-    return tuple(sorted(configs, key=lambda config: (*_rank(config), config.name)))
-
-
-def _rank(config: TrainingConfig) -> tuple[int, bool]:
-    family = next((i for i, n in enumerate(_FIRST) if config.name.startswith(n)), len(_FIRST))
-    return family, config.name.endswith("-base")
+    return tuple(sorted(configs, key=_recommended))
 
 
 def _at_hand(config: TrainingConfig) -> TrainingConfig:
@@ -126,8 +125,15 @@ def _at_hand(config: TrainingConfig) -> TrainingConfig:
     return replace(config, **changes)
 
 
+def _rank(name: str) -> int:
+    """Return the place of a name's family among those that are recommended."""
+    return next((i for i, n in enumerate(_FIRST) if name.startswith(n)), len(_FIRST))
+
+
 def blur_models(runs: Sequence[Path]) -> dict[str, str]:
     """Return blur models a generator may take masks from: name or file to title, runs' first.
+
+    Of those that are shipped, the recommended one comes first.
 
     Parameters
     ----------
@@ -136,7 +142,8 @@ def blur_models(runs: Sequence[Path]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     files = [(str(TrainingRun(folder).best), TrainingRun(folder).best) for folder in runs]
-    for name, path in (*files, *shipped_models().items()):
+    shipped = sorted(shipped_models().items(), key=lambda model: _rank(model[0]))
+    for name, path in (*files, *shipped):
         if not path.is_file():
             continue
         try:
