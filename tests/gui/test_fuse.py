@@ -57,7 +57,7 @@ class StripesBlurred:
 
 @pytest.fixture
 def with_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion_job, "load_blur_detector", lambda device: StripesBlurred())
+    monkeypatch.setattr(fusion_job, "load_blur_detector", lambda device, model: StripesBlurred())
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ def test_train_watch_stop_resume_and_use_the_model(
     wait_until(lambda: tab.progress.plots.ready)
     settle()
     assert job.state == "running"
-    assert tab.progress.slider.maximum() >= 1
+    wait_until(lambda: tab.progress.slider.maximum() >= 1)
     latest = tab.progress.picture.pixmap().toImage()
     tab.progress.slider.setValue(0)
     assert tab.progress.step_label.text() == "step 4"
