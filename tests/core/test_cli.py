@@ -14,7 +14,7 @@ from PIL import Image
 from shell import Shell, pixels, run_process, textured, write_stack
 
 from napari_focusfuse import open_slide, read_provenance
-from napari_focusfuse.fusion import blur_detector_info
+from napari_focusfuse.fusion import available_methods, blur_detector_info
 from napari_focusfuse.metrics import score
 from napari_focusfuse.model_card import shipped_models
 
@@ -287,6 +287,13 @@ def test_methods_says_what_the_tiler_knows_of_each(shell: Shell) -> None:
     assert {"argmax", "pyramid"} <= set(rows)
     for word in ("selection", "any number", "exact"):
         assert word in rows["argmax"]
+
+
+def test_every_method_says_when_to_choose_it_in_a_line(shell: Shell) -> None:
+    answer = shell("methods")
+    for info in available_methods():
+        assert 20 < len(info.advice) < 95
+        assert info.advice in answer.out
 
 
 def test_every_model_has_a_card_to_print(shell: Shell) -> None:

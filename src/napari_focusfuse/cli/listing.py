@@ -21,7 +21,7 @@ def methods() -> None:
     from napari_focusfuse.fusion.catalogue import available_methods
 
     print_table(
-        ("name", "what it is", "kind", "focus layers", "reach (px)", "tiling"),
+        ("name", "what it is", "kind", "focus layers", "reach (px)", "tiling", "when to choose it"),
         [
             (
                 info.name,
@@ -30,6 +30,7 @@ def methods() -> None:
                 "any number" if info.plane_offsets is None else _offsets(info.plane_offsets),
                 str(info.halo),
                 info.tiling,
+                info.advice,
             )
             for info in available_methods()
         ],

@@ -28,6 +28,7 @@ ARGMAX = MethodInfo(
     plane_offsets=None,
     halo=18,
     settings={"energy_sigma": 4.0, "decision_sigma": 1.5},
+    advice="The fastest: a first look, and stacks in which one layer is clearly sharpest.",
 )
 PYRAMID = MethodInfo(
     name="pyramid",
@@ -37,6 +38,7 @@ PYRAMID = MethodInfo(
     halo=76,
     multiple_of=16,
     settings={"levels": 4, "window": 5},
+    advice="Quick and good where layers differ clearly, overlapping cells among them.",
 )
 
 WAVELET = MethodInfo(
@@ -47,6 +49,7 @@ WAVELET = MethodInfo(
     halo=45,
     multiple_of=16,
     settings={"levels": 4, "wavelet": "db2"},
+    advice="To compare with the wavelet fusion of the literature; dtcwt and pyramid are better.",
 )
 DTCWT = MethodInfo(
     name="dtcwt",
@@ -56,9 +59,18 @@ DTCWT = MethodInfo(
     halo=230,
     multiple_of=16,
     settings={"levels": 4, "window": 3, "filters": "near_sym_b + qshift_b"},
+    advice="For quality where layers differ clearly and time matters little.",
 )
 _CLASSICAL = (ARGMAX, PYRAMID, DTCWT, WAVELET)
-_FUSING = ("swift", "generator", "fusiongan", "pix2pix", "srgan")
+_MODEL_ADVICE = {
+    "swift": "Stained smears with blur in every layer; on other specimens check its result.",
+    "generator": "The paper's network; the small one that ships scores below its own input.",
+    "fusiongan": "A rival that the paper names, for comparison.",
+    "pix2pix": "A rival that the paper names, for comparison.",
+    "srgan": "A rival that the paper names, for comparison.",
+}
+_FUSING = tuple(_MODEL_ADVICE)
+"""Architectures that fuse, and when to choose a model of each."""
 _SMALL_BLUR = "small-blur"
 _BLUR = (_SMALL_BLUR, "blur")
 
@@ -137,6 +149,7 @@ def model_info(path: Path, card: ModelCard) -> MethodInfo:
         mpp=card.mpp,
         model_hash=card.sha256,
         weights=path,
+        advice=_MODEL_ADVICE[card.architecture],
     )
 
 

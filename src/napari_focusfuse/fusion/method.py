@@ -53,6 +53,8 @@ class MethodInfo:
     """The model file, or None for a classical method."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
     """What else decides the result, such as the number of pyramid levels."""
+    advice: str = ""
+    """When to choose it, in one line for the user; the dock and ``focusfuse methods`` show it."""
 
     @property
     def exact(self) -> bool:
