@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from focusfuse_training.corpus import gather
 from focusfuse_training.learner import make_learner
-from focusfuse_training.machine import make_fabric
+from focusfuse_training.machine import make_fabric, precision_on
 from focusfuse_training.patches import Feeder, Order
 from focusfuse_training.trainer import Loop
 from napari_focusfuse.defocus import gaussian_blur
@@ -89,19 +89,19 @@ def measure(name: str, steps: int, device: str, changes: dict[str, object]) -> N
         corpus = gather(config, data, run)
         filled = time.perf_counter() - started
         fabric = make_fabric(config, device)
-        precision = fabric._precision.precision
+        precision = precision_on(fabric.device.type, config)
         learner = make_learner(config, blur, fabric)
         loop = Loop(run, config, fabric, corpus, learner)
         order = Order(corpus.train, config.planes, config.patch, config.seed)
         with Feeder(order, 0, config.batch, config.batch) as feeder:
             with FlopCounterMode(display=False) as counter:
-                loop._step(feeder.next().to(fabric.device))
+                loop.train_step(feeder.next().to(fabric.device))
             for _ in range(WARM_UP):
-                loop._step(feeder.next().to(fabric.device))
+                loop.train_step(feeder.next().to(fabric.device))
             synchronize(fabric.device)
             waited, started = feeder.seconds_waited, time.perf_counter()
             for _ in range(steps):
-                loop._step(feeder.next().to(fabric.device))
+                loop.train_step(feeder.next().to(fabric.device))
             synchronize(fabric.device)
             seconds = time.perf_counter() - started
             waiting = (feeder.seconds_waited - waited) / seconds

@@ -4,7 +4,8 @@
 ``split.json`` (which of them train, validate and test), ``log.jsonl`` (one record a line),
 ``train.log`` (text), ``last.safetensors`` and ``best.safetensors`` (models with cards),
 ``state.safetensors`` (what resuming needs) and its predecessor, ``previews/``, ``lock`` (who
-trains), ``stop`` (its presence asks the trainer to end).  Nothing here needs torch.
+trains), ``stop`` (its presence asks the trainer to end; taken away by whoever starts the next one).
+Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -222,12 +223,17 @@ class TrainingRun:
         return TrainingData.read(self.data_file)
 
     def request_stop(self) -> None:
-        """Ask the trainer to end after the step in hand."""
+        """Ask the trainer to end after the step in hand, even one that has yet to make the run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.stop_file.touch()
 
     def clear_stop(self) -> None:
-        """Take the request back, or make room for going on."""
-        self.stop_file.unlink(missing_ok=True)
+        """Take back requests of earlier days; whoever starts a trainer does so before.
+
+        The trainer itself must not: the request may be for it.
+        """
+        if self.stop_requested():
+            self.stop_file.unlink(missing_ok=True)
 
     def stop_requested(self) -> bool:
         """Tell whether somebody asked the trainer to end."""

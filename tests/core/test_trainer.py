@@ -259,3 +259,12 @@ def test_stop_ends_after_the_step_in_hand(images: Path, tmp_path: Path) -> None:
     status = run.status()
     assert status.state == "stopped"
     assert run.state.exists()
+
+
+def test_a_stop_asked_before_the_trainer_has_begun_is_heard(images: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "r.toml", images, steps=10**6)
+    run = TrainingRun(tmp_path / "run")
+    run.request_stop()
+    assert main(arguments(recipe, images, run.folder)) == 0
+    assert (run.status().state, run.status().step) == ("stopped", 0)
+    assert run.stop_requested(), "it is for whoever starts a trainer to clear it"

@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = _run(options)
         _log_to(run.text_log)
-        run.clear_stop()
         train(run, device=options.device)
     except (FocusFuseError, TrainingError) as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's answer)

@@ -25,12 +25,17 @@ def make_fabric(config: TrainingConfig, device: str = "auto") -> Fabric:
         If the device is not there.
     """
     accelerator = find_device(device).name
-    precision: Any = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if fast_dtype(accelerator) == "bfloat16" else "32-true"
+    precision: Any = precision_on(accelerator, config)
     return Fabric(
         accelerator=accelerator,
         devices=config.devices,
         strategy=config.strategy,
         precision=precision,
     )
+
+
+def precision_on(device: str, config: TrainingConfig) -> str:
+    """Return in what a recipe computes on a device, as Fabric names it; never ``"auto"``."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16-mixed" if fast_dtype(device) == "bfloat16" else "32-true"

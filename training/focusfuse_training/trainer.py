@@ -23,7 +23,7 @@ from .corpus import Corpus, gather
 from .focus_pairs import pair_loss
 from .learner import Learner, make_learner
 from .losses import blur_loss, content_losses
-from .machine import make_fabric
+from .machine import make_fabric, precision_on
 from .pace import Pace
 from .patches import Batch, Feeder, Order
 from .schedule import learning_rate
@@ -94,7 +94,8 @@ def _train(run: TrainingRun, config: TrainingConfig, fabric: Fabric) -> None:
 
 def _described(config: TrainingConfig, corpus: Corpus, fabric: Fabric) -> str:
     stacks = sum(len(group.files) for group in corpus.train)
-    where = f"{fabric.world_size} x {fabric.device.type}, {fabric._precision.precision}"
+    device = fabric.device.type
+    where = f"{fabric.world_size} x {device}, {precision_on(device, config)}"
     return f"{config.title}: {config.steps} steps on {where}, {stacks} training stacks"
 
 
@@ -127,7 +128,7 @@ class Loop:
             since = Pace(feeder)
             while self.learner.step < self.config.steps:
                 try:
-                    losses = self._step(feeder.next().to(self.fabric.device))
+                    losses = self.train_step(feeder.next().to(self.fabric.device))
                 except (MemoryError, RuntimeError) as error:
                     if not _out_of_memory(error) or world > 1:
                         raise
@@ -138,7 +139,7 @@ class Loop:
                 self._report(losses, since)
         return False
 
-    def _step(self, batch: Batch) -> dict[str, float] | None:
+    def train_step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step and return its losses, averaged over the processes; None: stop."""
         learner, config = self.learner, self.config
         seen = learner.patches / max(1, self._epoch())

@@ -7,9 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-LISTEN_SECONDS = 0.5
-"""Time between two looks at a trainer that was asked to stop."""
-
 
 def run_trainer(
     arguments: Sequence[str], program: str = "", on_interrupt: Callable[[], None] | None = None
@@ -23,9 +20,8 @@ def run_trainer(
     program
         Which of the trainer's programs, such as ``"evaluate"``; empty: the trainer itself.
     on_interrupt
-        What Ctrl-C means; called over and over, as a program may be too young to have heard it.
-        The program itself does not see it; a second one ends the program.  None: both are
-        interrupted.
+        What the first Ctrl-C means, which the program itself does not see; a second one ends the
+        program.  None: both are interrupted.
     """
     module = ".".join(filter(None, ("focusfuse_training", program)))
     # -P: a file of the current folder must not take the place of a module.
@@ -34,14 +30,12 @@ def run_trainer(
     with _started(command, deaf=on_interrupt is not None) as process:
         while True:
             try:
-                if interrupts and on_interrupt is not None:
-                    on_interrupt()
-                code = process.wait(LISTEN_SECONDS if interrupts else None)
-            except subprocess.TimeoutExpired:
-                continue
+                code = process.wait()
             except KeyboardInterrupt:
                 interrupts += 1
-                if on_interrupt is not None and interrupts > 1:
+                if on_interrupt is not None and interrupts == 1:
+                    on_interrupt()
+                elif on_interrupt is not None:
                     process.terminate()
                 continue
             return code if code >= 0 else 128 - code

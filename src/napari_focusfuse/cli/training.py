@@ -56,22 +56,13 @@ def train(
     words = [f"{option}={path}" for option, path in given if path is not None]
     words += [f"--set={setting}" for setting in settings or []]
     words += ["--device", device, "--", recipe]
-    code = run_trainer(words, on_interrupt=_Stopper(TrainingRun(out or Path(recipe))))
+    run = TrainingRun(out or Path(recipe))
+    run.clear_stop()  # the next one is for the trainer that starts now
+
+    def stop() -> None:
+        warn("stopping with the step in hand; Ctrl-C again to end at once")
+        run.request_stop()
+
+    code = run_trainer(words, on_interrupt=stop)
     if code:
         raise typer.Exit(code)
-
-
-class _Stopper:
-    """Asks a run to end with the step in hand."""
-
-    def __init__(self, run: TrainingRun) -> None:
-        self._run = run
-        self._said = False
-
-    def __call__(self) -> None:
-        """Ask, and say so the first time."""
-        if not self._said:
-            self._said = True
-            warn("stopping with the step in hand; Ctrl-C again to end at once")
-        if self._run.config_file.exists() and not self._run.stop_requested():
-            self._run.request_stop()

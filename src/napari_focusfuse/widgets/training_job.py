@@ -210,9 +210,6 @@ class TrainingJob(QObject):
             return "ended"
         assert self.log is not None
         if self._stop_asked is not None:
-            # A trainer that is just starting clears requests of earlier days.
-            if not run.stop_requested():
-                run.request_stop()
             return "stopping"
         begun = self.log.sessions > self._sessions_before
         return "running" if begun else "starting"
