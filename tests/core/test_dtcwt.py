@@ -15,15 +15,11 @@ from napari_focusfuse.fusion.region import Preset
 from napari_focusfuse.fusion.seams import seam_dependence
 from napari_focusfuse.models.selection import GREY
 from napari_focusfuse.slide import Region
-from textured_slide import blurred, planned, texture, textured_slide
+from textured_slide import planned, texture, textured_slide
 
 METHOD = DualTreeMethod(DTCWT)
 # Which of the package's six orientations the high-pass along y, along x and along both hold.
 ORIENTATIONS = ((0, 5), (2, 3), (1, 4))
-
-
-def as_batch(*planes):
-    return np.stack(planes)[None].astype(np.float32) / 255
 
 
 @pytest.fixture
@@ -89,21 +85,6 @@ def test_a_lone_winner_is_outvoted_and_a_tie_stays_with_its_own():
     split = winner.clone()
     winner[..., 2, 1] = 2
     np.testing.assert_array_equal(vote(winner, 3), split)
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_equal_planes_stay_as_they_are(count):
-    image = texture(64, 80)
-    np.testing.assert_allclose(METHOD(as_batch(*[image] * count)), as_batch(image)[0], atol=1e-6)
-
-
-def test_the_sharp_half_of_each_plane_is_picked():
-    sharp = texture(96, 128)
-    soft = blurred(sharp)
-    left, right = sharp.copy(), sharp.copy()
-    left[:, 64:], right[:, :64] = soft[:, 64:], soft[:, :64]
-    error = np.abs(METHOD(as_batch(left, right))[0] * 255 - sharp)
-    assert error.mean() < 0.25 * np.abs(soft.astype(float) - sharp).mean()
 
 
 @pytest.mark.parametrize("levels", [1, 2, pytest.param(3, marks=pytest.mark.slow)])

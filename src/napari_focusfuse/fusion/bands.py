@@ -1,4 +1,4 @@
-"""What the methods that fuse by bands share: whose coefficient is taken, and which colours arise.
+"""What the methods that fuse by bands share: their frame, the choice, and which colours arise.
 
 Only shifted sums, no library convolution: each value is then the same sum in the same order
 wherever it lies in a tile, so that near ties fall alike in every tile; and it is faster.
@@ -6,6 +6,7 @@ wherever it lies in a tile, so that near ties fall alike in every tile; and it i
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,35 @@ import torch
 from torch import Tensor
 
 from napari_focusfuse.models.selection import GREY
+
+from .method import Float32Image, FusionMethod, MethodInfo
+
+
+class BandMethod(FusionMethod):
+    """Splits the planes into bands, takes of each what is sharpest, and puts them together.
+
+    Where no value of the result leaves the span of its sources, no false colour arises.
+    """
+
+    def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
+        self.info = info
+        self.device = device
+
+    def compute(self, stacks: Float32Image) -> Float32Image:
+        """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
+        # One stack at a time: what a pixel becomes must not depend on its tile's company.
+        return np.concatenate([self._fuse(stack) for stack in stacks])
+
+    @torch.inference_mode()
+    def _fuse(self, stack: Float32Image) -> Float32Image:
+        """Fuse one (Z, Y, X, 3) stack to (1, Y, X, 3)."""
+        planes = torch.from_numpy(stack).to(self.device).movedim(-1, 1).contiguous()
+        fused = within_sources(self.merge(planes), planes)
+        return fused.movedim(1, -1).cpu().numpy()
+
+    @abstractmethod
+    def merge(self, planes: Tensor) -> Tensor:
+        """Merge (Z, 3, Y, X) planes to (1, 3, Y, X); the result may overshoot them."""
 
 
 def grey(images: Tensor) -> Tensor:

@@ -9,13 +9,12 @@ The choice by a window of activity, made consistent among neighbours, follows Li
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .bands import grey, mirrored, take, weighted_sum, within_sources
-from .method import Float32Image, FusionMethod, MethodInfo
+from .bands import BandMethod, grey, mirrored, take, weighted_sum
+from .method import MethodInfo
 
 _HALF_13 = (-0.0017578125, 0.0, 0.022265625, -0.046875, -0.0482421875, 0.296875)
 _HALF_19 = (
@@ -63,7 +62,7 @@ Tree = tuple[float, ...]
 Bands = tuple[Tensor, Tensor, Tensor]
 
 
-class DualTreeMethod(FusionMethod):
+class DualTreeMethod(BandMethod):
     """Take each complex coefficient from the plane where its surroundings are strongest.
 
     Activity is the modulus of the grey image's coefficient, the largest of 3 x 3; the choice is
@@ -73,21 +72,9 @@ class DualTreeMethod(FusionMethod):
     """
 
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
-        self.info = info
-        self.device = device
+        super().__init__(info, device)
         self.levels = int(info.settings["levels"])
         self.window = int(info.settings["window"])
-
-    def compute(self, stacks: Float32Image) -> Float32Image:
-        """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
-        return np.concatenate([self._fuse(stack) for stack in stacks])
-
-    @torch.inference_mode()
-    def _fuse(self, stack: Float32Image) -> Float32Image:
-        """Fuse one (Z, Y, X, 3) stack to (1, Y, X, 3)."""
-        planes = torch.from_numpy(stack).to(self.device).movedim(-1, 1).contiguous()
-        fused = within_sources(self.merge(planes), planes)
-        return fused.movedim(1, -1).cpu().numpy()
 
     def merge(self, planes: Tensor) -> Tensor:
         """Merge (Z, 3, Y, X) planes to (1, 3, Y, X); the result may overshoot them."""

@@ -6,41 +6,34 @@ local activity follows Burt & Kolczynski 1993 (ICCV, p. 173).
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .bands import grey, take
-from .method import Float32Image, FusionMethod, MethodInfo
+from .bands import BandMethod, grey, take
+from .method import MethodInfo
 
 KERNEL = (0.05, 0.25, 0.4, 0.25, 0.05)
 """Burt and Adelson's generating kernel: [1/4 - a/2, 1/4, a, 1/4, 1/4 - a/2] at a = 0.4."""
 
 
-class PyramidMethod(FusionMethod):
+class PyramidMethod(BandMethod):
     """Take each band-pass coefficient from the plane that is most active around it.
 
     Activity is the mean absolute band-pass of the grey image over a window; all three channels
-    follow the one choice, so no false colour arises.  The coarsest level is the planes' mean.
+    follow the one choice and each value is kept within the span of its sources, so no false colour
+    arises.  The coarsest level is the planes' mean.
     Sides and origins of tiles must be multiples of 2 ** levels, else the pyramid shifts with them.
     """
 
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
-        self.info = info
-        self.device = device
+        super().__init__(info, device)
         self.levels = int(info.settings["levels"])
         self.window = int(info.settings["window"])
 
-    def compute(self, stacks: Float32Image) -> Float32Image:
-        """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
-        return np.concatenate([self._fuse(stack) for stack in stacks])
-
-    @torch.inference_mode()
-    def _fuse(self, stack: Float32Image) -> Float32Image:
-        """Fuse one (Z, Y, X, 3) stack to (1, Y, X, 3)."""
-        level = torch.from_numpy(stack).to(self.device).movedim(-1, 1).contiguous()
-        bands = []
+    def merge(self, planes: Tensor) -> Tensor:
+        """Merge (Z, 3, Y, X) planes to (1, 3, Y, X); the result may overshoot them."""
+        level, bands = planes, []
         for _ in range(self.levels):
             coarser = reduce(level)
             bands.append(self._strongest(level - expand(coarser)))
@@ -48,7 +41,7 @@ class PyramidMethod(FusionMethod):
         fused = level.mean(dim=0, keepdim=True)
         for band in reversed(bands):
             fused = expand(fused) + band
-        return fused.movedim(1, -1).cpu().numpy()
+        return fused
 
     def _strongest(self, bands: Tensor) -> Tensor:
         """Choose among the planes' (Z, 3, Y, X) band-passes; (1, 3, Y, X)."""

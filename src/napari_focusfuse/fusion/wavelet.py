@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .bands import grey, mirrored, take, weighted_sum, within_sources
-from .method import Float32Image, FusionMethod, MethodInfo
+from .bands import BandMethod, grey, mirrored, take, weighted_sum
+from .method import MethodInfo
 
 _ROOT3 = math.sqrt(3.0)
 LOW = tuple(tap / (4 * math.sqrt(2.0)) for tap in (1 + _ROOT3, 3 + _ROOT3, 3 - _ROOT3, 1 - _ROOT3))
@@ -22,7 +21,7 @@ HIGH = (LOW[3], -LOW[2], LOW[1], -LOW[0])
 """Its wavelet filter."""
 
 
-class WaveletMethod(FusionMethod):
+class WaveletMethod(BandMethod):
     """Take each detail coefficient from the plane where that of the grey image is largest.
 
     All three channels follow the one choice and each value is kept within the span of its sources,
@@ -31,20 +30,8 @@ class WaveletMethod(FusionMethod):
     """
 
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
-        self.info = info
-        self.device = device
+        super().__init__(info, device)
         self.levels = int(info.settings["levels"])
-
-    def compute(self, stacks: Float32Image) -> Float32Image:
-        """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
-        return np.concatenate([self._fuse(stack) for stack in stacks])
-
-    @torch.inference_mode()
-    def _fuse(self, stack: Float32Image) -> Float32Image:
-        """Fuse one (Z, Y, X, 3) stack to (1, Y, X, 3)."""
-        planes = torch.from_numpy(stack).to(self.device).movedim(-1, 1).contiguous()
-        fused = within_sources(self.merge(planes), planes)
-        return fused.movedim(1, -1).cpu().numpy()
 
     def merge(self, planes: Tensor) -> Tensor:
         """Merge (Z, 3, Y, X) planes to (1, 3, Y, X); the result may overshoot them."""
