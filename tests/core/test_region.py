@@ -8,7 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_focusfuse.fusion.catalogue import blur_detector_info, load_method, method_info
-from napari_focusfuse.fusion.method import MAX_MARGIN, MethodInfo
+from napari_focusfuse.fusion.method import (
+    MASK,
+    MAX_MARGIN,
+    FusionError,
+    MapInfo,
+    MethodInfo,
+    PixelMapper,
+)
 from napari_focusfuse.fusion.planes import choose_planes
 from napari_focusfuse.fusion.region import (
     PAPER,
@@ -140,6 +147,7 @@ def test_tiles_arrive_one_by_one_and_make_up_the_picture(slide):
             break
         seen.append((tile.done, tile.total))
         assert tile.mask is None
+        assert tile.maps == {}
         assert tile.image.shape == (tile.region.height, tile.region.width, 3)
         y, x = tile.region.y - region.y, tile.region.x - region.x
         canvas[y : y + tile.region.height, x : x + tile.region.width] = tile.image
@@ -165,14 +173,26 @@ def test_equal_planes_stay_as_they_are_to_the_last_bit():
         np.testing.assert_array_equal(fused.image, image)
 
 
-class Halves:
+class Halves(PixelMapper):
     """Calls the left half of what it is shown sharp and the right half blurred, by its colour."""
 
     info = MethodInfo("halves", "Halves", "detection", (0,), 0)
-    device = "cpu"
+    maps = (MASK,)
 
-    def __call__(self, images):
-        return (images[..., 0] > 0.5).astype(np.float32)
+    def compute(self, stacks):
+        return (stacks[:, 0, ..., :1] > 0.5).astype(np.float32)
+
+
+class Brightest(PixelMapper):
+    """Says which of the fused planes is the brightest, as a height from -2 to 2 um."""
+
+    info = MethodInfo("brightest", "Brightest", "depth", None, 0)
+    maps = (MapInfo("depth", "Depth", "um", low=-2.0, high=2.0),)
+    takes = "fused"
+
+    def compute(self, stacks):
+        brightest = stacks[..., 0].argmax(axis=1).astype(np.float32)
+        return brightest[..., None] / (stacks.shape[1] - 1)
 
 
 @pytest.mark.parametrize("wanted", [(-1, 0, 1), (-1, 1), (0,), (1,)])
@@ -184,7 +204,7 @@ def test_the_mask_is_that_of_layer_0_whatever_is_fused(wanted):
     planes = choose_planes(slide, method.info, wanted)
     whole = Region(0, 0, 100, 120)
     plan = plan_fusion(slide, method.info, planes, 0, whole, centre=slide.planes[1])
-    fusion = finish(run_fusion(plan, method, Halves()))
+    fusion = finish(run_fusion(plan, method, [Halves()]))
     np.testing.assert_array_equal(fusion.mask, stack[1, ..., 0])
     assert fusion.provenance["mask_plane"]["offset"] == 0
 
@@ -192,10 +212,46 @@ def test_the_mask_is_that_of_layer_0_whatever_is_fused(wanted):
 def test_the_mask_leaves_the_picture_alone(slide):
     method = load_method("pyramid", "cpu")
     plan = planned(slide, method, SQUARE, SMALL["pyramid"])
-    with_mask = finish(run_fusion(plan, method, Halves()))
+    with_mask = finish(run_fusion(plan, method, [Halves()]))
     np.testing.assert_array_equal(with_mask.image, finish(run_fusion(plan, method)).image)
     assert with_mask.image.shape == (250, 250, 3)
     assert with_mask.mask.shape == (250, 250)
+
+
+def test_a_map_with_a_unit_is_kept_in_that_unit_beside_others():
+    stack = np.zeros((3, 90, 120, 3), np.uint8)
+    for plane, columns in enumerate((slice(0, 40), slice(40, 80), slice(80, 120))):
+        stack[plane, :, columns] = 255
+    slide = ArraySlide(stack)
+    method = load_method("argmax", "cpu")
+    plan = planned(slide, method, Region(0, 0, 90, 120), SMALL["argmax"])
+    fusion = finish(run_fusion(plan, method, [Brightest(), Halves()]))
+    assert set(fusion.maps) == {"depth", "mask"}
+    assert fusion.maps["depth"].dtype == np.float32
+    expected = np.repeat([-2.0, 0.0, 2.0], 40)
+    np.testing.assert_allclose(fusion.maps["depth"][45], expected, atol=4 / 65535)
+    np.testing.assert_array_equal(fusion.mask, stack[1, ..., 0])
+    assert fusion.provenance["maps"]["depth"]["unit"] == "um"
+    assert fusion.provenance["maps"]["depth"]["made_by"] == "brightest"
+    with pytest.raises(FusionError, match="Two of the maps mask, mask have one name"):
+        finish(run_fusion(plan, method, [Halves(), Halves()]))
+
+
+def test_a_method_may_make_maps_of_its_own(slide):
+    class Sure(Shifted):
+        maps = (MapInfo("confidence", "Confidence", None, 0.0, 1.0),)
+
+        def compute(self, stacks):
+            sure = np.full((*stacks[:, 0].shape[:3], 1), 0.25, np.float32)
+            return np.concatenate([super().compute(stacks), sure], axis=-1)
+
+    method = Sure(8, 8)
+    plan = planned(slide, method, SQUARE, SMALL["argmax"])
+    fusion = finish(run_fusion(plan, method, [Halves()]))
+    assert list(fusion.maps) == ["confidence", "mask"]
+    assert (fusion.maps["confidence"] == 64).all()
+    plain = finish(run_fusion(plan, Shifted(8, 8)))
+    np.testing.assert_array_equal(fusion.image, plain.image)
 
 
 def test_the_papers_tiling_depends_on_its_grid_and_that_can_be_measured():

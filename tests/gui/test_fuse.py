@@ -13,7 +13,7 @@ import pytest
 
 from drawn_slide import Drawn, drawn
 from event_loop import settle, wait_until
-from napari_focusfuse.fusion.method import MethodInfo
+from napari_focusfuse.fusion.method import MASK, MethodInfo, PixelMapper
 from napari_focusfuse.layer_metadata import (
     KEY,
     foreground,
@@ -43,16 +43,16 @@ class Gated(Drawn):
         return super()._read(plane, level, region)
 
 
-class StripesBlurred:
+class StripesBlurred(PixelMapper):
     """A blur detector whose answer is known: stripes of 32 pixels with P = 1 and P = 0.25."""
 
     info = MethodInfo("stripes", "Stripes", "detection", (0,), halo=0)
-    device = "cpu"
-    halo = 0
+    maps = (MASK,)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        stripes = np.arange(images.shape[2]) // 32 % 2 == 0
-        return np.broadcast_to(np.where(stripes, 1.0, 0.25).astype(np.float32), images.shape[:3])
+    def compute(self, stacks: np.ndarray) -> np.ndarray:
+        stripes = np.arange(stacks.shape[3]) // 32 % 2 == 0
+        blurred = np.where(stripes, 1.0, 0.25).astype(np.float32)[:, None]
+        return np.broadcast_to(blurred, (len(stacks), *stacks.shape[2:4], 1))
 
 
 @pytest.fixture

@@ -201,7 +201,8 @@ class Scorer:
 def _mask(detector: BlurDetector, layer: UInt8Image) -> np.ndarray:
     height, width = layer.shape[:2]
     padded = mirrored(layer[None], detector.info.multiple_of)
-    mask: np.ndarray = detector(padded.astype(np.float32) / 255.0)[0, :height, :width] >= 0.5
+    blurred = detector(padded[None].astype(np.float32) / 255.0)[0, :height, :width, 0]
+    mask: np.ndarray = blurred >= 0.5
     return mask
 
 

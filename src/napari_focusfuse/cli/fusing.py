@@ -242,8 +242,8 @@ def run_request(plan: FusionPlan, request: Request) -> Fusion:
     from napari_focusfuse.fusion.catalogue import load_method
     from napari_focusfuse.fusion.region import run_fusion
 
-    blur = load_blur(request.device, request.blur_model) if request.mask else None
-    steps = run_fusion(plan, load_method(plan.info, request.device), blur)
+    mappers = (load_blur(request.device, request.blur_model),) if request.mask else ()
+    steps = run_fusion(plan, load_method(plan.info, request.device), mappers)
     console = messages()
     with Progress(
         TextColumn("{task.description}"),

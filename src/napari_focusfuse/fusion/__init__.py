@@ -7,7 +7,14 @@ from .catalogue import (
     load_method,
     method_info,
 )
-from .method import FusionError, FusionMethod, MethodInfo, UnknownMethodError
+from .method import (
+    FusionError,
+    FusionMethod,
+    MapInfo,
+    MethodInfo,
+    PixelMapper,
+    UnknownMethodError,
+)
 from .planes import choose_planes, offset_names
 from .region import (
     DEFAULT,
@@ -29,7 +36,9 @@ __all__ = [
     "FusionError",
     "FusionMethod",
     "FusionPlan",
+    "MapInfo",
     "MethodInfo",
+    "PixelMapper",
     "Preset",
     "TileDone",
     "UnknownMethodError",

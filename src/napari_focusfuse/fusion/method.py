@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -67,12 +68,34 @@ class MethodInfo:
         return "exact" if self.exact else "anchored only"
 
 
+@dataclass(frozen=True)
+class MapInfo:
+    """A map: one value per pixel that comes with a fusion, such as how likely it is blurred."""
+
+    name: str
+    """What ``--map`` takes, such as ``"mask"``."""
+    title: str
+    """What the user reads, such as ``"Blur mask"``."""
+    unit: str | None
+    """Such as ``"um"``; None: a share from 0 to 1, which is kept as 0 to 255."""
+    low: float
+    """The value, in the unit, of a computed 0."""
+    high: float
+    """The value, in the unit, of a computed 1."""
+
+
+MASK = MapInfo("mask", "Blur mask", unit=None, low=0.0, high=1.0)
+"""P(blurred) of layer 0."""
+
+
 class FusionMethod(ABC):
     """Fuses stacks of focal planes; made by :func:`napari_focusfuse.fusion.load_method`."""
 
     info: MethodInfo
     device: str = "cpu"
     """The device it computes on, as torch names it."""
+    maps: tuple[MapInfo, ...] = ()
+    """What it says of each pixel beside its colour, in the order of its further channels."""
 
     def __call__(self, stacks: Float32Image) -> Float32Image:
         """Fuse a batch of tiles.
@@ -85,7 +108,8 @@ class FusionMethod(ABC):
 
         Returns
         -------
-        (B, Y, X, 3) float32 array in [0, 1]
+        (B, Y, X, 3 + len(maps)) float32 array in [0, 1]: red, green, blue, then the maps, each
+        scaled so that [0, 1] spans its [low, high]
 
         Raises
         ------
@@ -94,16 +118,60 @@ class FusionMethod(ABC):
         FusionError
             If the result is not a number somewhere; such a tile must never be shown as black.
         """
-        offsets = self.info.plane_offsets
-        planes_fit = offsets is None or stacks.shape[1] == len(offsets)
-        sides_fit = all(side % self.info.multiple_of == 0 for side in stacks.shape[2:4])
-        if stacks.ndim != 5 or stacks.shape[-1] != 3 or not (planes_fit and sides_fit):
-            raise ValueError(f"{self.info.name} does not take stacks of shape {stacks.shape}")
+        _check_stacks(stacks, self.info)
         return to_unit_range(self.compute(stacks), self.info.title)
 
     @abstractmethod
     def compute(self, stacks: Float32Image) -> Float32Image:
         """Fuse as above, but neither check nor clip the result; the probe of the reach needs it."""
+
+
+class PixelMapper(ABC):
+    """Makes maps in the same pass as a fusion, but not the fused picture, such as the blur mask."""
+
+    info: MethodInfo
+    device: str = "cpu"
+    """The device it computes on, as torch names it."""
+    maps: tuple[MapInfo, ...]
+    """What it says of each pixel, in the order of its channels."""
+    takes: Literal["centre", "fused"] = "centre"
+    """Whether it gets layer 0 alone, or the planes that are fused."""
+
+    def __call__(self, stacks: Float32Image) -> Float32Image:
+        """Compute the maps of a batch of tiles.
+
+        Parameters
+        ----------
+        stacks
+            (B, Z, Y, X, 3) float32 array in [0, 1]; Z is 1 if it takes the centre alone, else the
+            planes being fused in their order; Y and X multiples of ``info.multiple_of``.
+
+        Returns
+        -------
+        (B, Y, X, len(maps)) float32 array, each channel scaled so that [0, 1] spans its map's
+        [low, high]
+
+        Raises
+        ------
+        ValueError
+            If the array has another shape.
+        FusionError
+            If the result is not a number somewhere.
+        """
+        _check_stacks(stacks, self.info)
+        return to_unit_range(self.compute(stacks), self.info.title)
+
+    @abstractmethod
+    def compute(self, stacks: Float32Image) -> Float32Image:
+        """Compute as above, but neither check nor clip the result; the reach's probe needs it."""
+
+
+def _check_stacks(stacks: Float32Image, info: MethodInfo) -> None:
+    offsets = info.plane_offsets
+    planes_fit = offsets is None or stacks.shape[1] == len(offsets)
+    sides_fit = all(side % info.multiple_of == 0 for side in stacks.shape[2:4])
+    if stacks.ndim != 5 or stacks.shape[-1] != 3 or not (planes_fit and sides_fit):
+        raise ValueError(f"{info.name} does not take stacks of shape {stacks.shape}")
 
 
 def to_unit_range(values: Float32Image, title: str) -> Float32Image:

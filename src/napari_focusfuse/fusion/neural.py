@@ -16,7 +16,7 @@ from napari_focusfuse.models.generator import stack_with_masks
 from napari_focusfuse.weights import load_model
 
 from .catalogue import blur_companion
-from .method import Float32Image, FusionMethod, MethodInfo, to_unit_range
+from .method import MASK, Float32Image, FusionMethod, MethodInfo, PixelMapper
 
 
 class NeuralMethod(FusionMethod):
@@ -57,8 +57,11 @@ class NeuralMethod(FusionMethod):
         return fused.float().movedim(1, -1)
 
 
-class BlurDetector:
-    """Says at each pixel how likely a plane is out of focus there."""
+class BlurDetector(PixelMapper):
+    """Says at each pixel how likely layer 0 is out of focus there."""
+
+    maps = (MASK,)
+    takes = "centre"
 
     def __init__(
         self, info: MethodInfo, network: nn.Module, device: str = "cpu", dtype: str | None = None
@@ -68,37 +71,14 @@ class BlurDetector:
         self.info = replace(info, settings={**info.settings, "dtype": self._dtype})
         self._network = _ready(network, device)
 
-    @property
-    def halo(self) -> int:
-        """Reach in pixels: how far an output pixel looks to each side."""
-        return self.info.halo
-
-    def __call__(self, images: Float32Image) -> Float32Image:
-        """Classify a batch of planes.
-
-        Parameters
-        ----------
-        images
-            (B, Y, X, 3) float32 array in [0, 1]; Y and X multiples of ``info.multiple_of``.
-
-        Returns
-        -------
-        (B, Y, X) float32 array in [0, 1]: the probability of being blurred
-
-        Raises
-        ------
-        FusionError
-            If the result is not a number somewhere.
-        """
-        return to_unit_range(self.compute(images), self.info.title)
-
-    def compute(self, images: Float32Image) -> Float32Image:
-        """Classify as above, but neither check nor clip the result."""
-        return _run(self._detect, images, self.device)
+    def compute(self, stacks: Float32Image) -> Float32Image:
+        """Classify (B, 1, Y, X, 3) stacks; see :meth:`PixelMapper.__call__`."""
+        return _run(self._detect, stacks[:, 0], self.device)
 
     def _detect(self, images: Tensor) -> Tensor:
+        """Classify (B, Y, X, 3) to (B, Y, X, 1)."""
         with _precision(self.device, self._dtype):
-            return _probability(self._network(images.movedim(-1, 1)))
+            return _probability(self._network(images.movedim(-1, 1)))[..., None]
 
 
 def load_neural(info: MethodInfo, device: str = "cpu", dtype: str | None = None) -> NeuralMethod:

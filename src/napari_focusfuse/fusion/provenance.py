@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from napari_focusfuse.slide import FocalPlane, Slide
 
-from .method import FusionMethod
+from .method import FusionMethod, MapInfo, MethodInfo, PixelMapper
 from .plan import FusionPlan
 
 
-def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dict[str, Any]:
+def fusion_provenance(
+    plan: FusionPlan, method: FusionMethod, mappers: Sequence[PixelMapper] = ()
+) -> dict[str, Any]:
     """Return where a picture comes from, as plain JSON; names of files, never of folders."""
     slide, info, grid, region = plan.slide, plan.info, plan.grid, plan.region
+    makers: tuple[FusionMethod | PixelMapper, ...] = (method, *mappers)
     return {
         "software": f"napari-focusfuse {version('napari-focusfuse')}",
         "method": info.name,
@@ -23,7 +27,8 @@ def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dic
         "model_sha256": info.model_hash,
         "model_file": None if info.weights is None else info.weights.name,
         "planes": [_plane(slide, plane) for plane in plan.planes],
-        "mask_plane": _plane(slide, plan.centre) if mask else None,
+        "mask_plane": _plane(slide, plan.centre) if _takes_centre(mappers) else None,
+        "maps": {about.name: _map(about, maker.info) for maker in makers for about in maker.maps},
         "level_downsample": list(slide.levels[plan.level].downsample),
         "mpp": None if plan.mpp is None else list(plan.mpp),
         "region": [region.y, region.x, region.height, region.width],
@@ -38,6 +43,22 @@ def fusion_provenance(plan: FusionPlan, method: FusionMethod, mask: bool) -> dic
         "source": slide.path.name,
         "warnings": list(plan.warnings),
         "use": "research use only",
+    }
+
+
+def _takes_centre(mappers: Sequence[PixelMapper]) -> bool:
+    return any(mapper.takes == "centre" for mapper in mappers)
+
+
+def _map(about: MapInfo, maker: MethodInfo) -> dict[str, Any]:
+    return {
+        "title": about.title,
+        "unit": about.unit,
+        "low": about.low,
+        "high": about.high,
+        "made_by": maker.name,
+        "model_sha256": maker.model_hash,
+        "settings": dict(maker.settings),
     }
 
 

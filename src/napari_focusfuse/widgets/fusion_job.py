@@ -55,8 +55,9 @@ def fuse_in_worker(
     try:
         method = load_method(plan.info, device)
         detector = load_blur_detector(device, None if mask_model is None else str(mask_model))
-        yield fusion_provenance(plan, method, detector is not None)
-        return (yield from run_fusion(plan, method, detector))
+        mappers = () if detector is None else (detector,)
+        yield fusion_provenance(plan, method, mappers)
+        return (yield from run_fusion(plan, method, mappers))
     except FocusFuseError:
         raise
     except RuntimeError as error:
