@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,20 +16,24 @@ def to_uint8(image: npt.NDArray[np.floating]) -> UInt8Image:
     return rounded
 
 
-def halve(image: UInt8Image) -> UInt8Image:
-    """Return the mean of each 2 x 2 pixels, ``(sum + 2) // 4``.
+Pixels = TypeVar("Pixels", bound=npt.NDArray[Any])
+
+
+def halve(image: Pixels) -> Pixels:
+    """Return the mean of each 2 x 2 pixels; of integers ``(sum + 2) // 4``.
 
     Parameters
     ----------
     image
-        (Y, X) or (Y, X, 3) uint8; an odd last row or column is dropped.
+        (Y, X) or (Y, X, 3) uint8 or float32; an odd last row or column is dropped.
 
     Returns
     -------
-    (Y // 2, X // 2) or (Y // 2, X // 2, 3) uint8 array
+    (Y // 2, X // 2) or (Y // 2, X // 2, 3) array of the same type
     """
     height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-    rows = image[0:height:2].astype(np.uint16) + image[1:height:2]
+    wide = np.float32 if image.dtype == np.float32 else np.uint16
+    rows = image[0:height:2].astype(wide) + image[1:height:2]
     total = rows[:, 0:width:2] + rows[:, 1:width:2]
-    halved: UInt8Image = ((total + 2) >> 2).astype(np.uint8)
-    return halved
+    mean = total / np.float32(4) if wide is np.float32 else (total + 2) >> 2
+    return cast(Pixels, mean.astype(image.dtype))

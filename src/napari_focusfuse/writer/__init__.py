@@ -1,0 +1,39 @@
+"""Write an image with its scale and its provenance: pyramidal OME-TIFF, or PNG.
+
+:func:`write_image` takes an image that is in memory, :func:`write_pyramid` tiles that were encoded
+elsewhere, in any order and on any machine; the files are the same.
+"""
+
+from __future__ import annotations
+
+from .codec import encode_tile
+from .image import write_image
+from .output import (
+    SUFFIXES,
+    OutputError,
+    OutputFormatError,
+    check_output,
+    replaced,
+    sync_folder,
+    unwritable,
+)
+from .provenance import read_provenance
+from .pyramid import COMPRESSIONS, TILE, PyramidSpec
+from .tiff import write_pyramid
+
+__all__ = [
+    "COMPRESSIONS",
+    "SUFFIXES",
+    "TILE",
+    "OutputError",
+    "OutputFormatError",
+    "PyramidSpec",
+    "check_output",
+    "encode_tile",
+    "read_provenance",
+    "replaced",
+    "sync_folder",
+    "unwritable",
+    "write_image",
+    "write_pyramid",
+]

@@ -1,0 +1,40 @@
+"""Read back where an image we wrote comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .ome_xml import provenance_in
+from .png import SIGNATURE, png_provenance
+
+
+def read_provenance(path: str | Path) -> dict[str, Any] | None:
+    """Return the provenance in a file written by :func:`write_image`, or None if it has none.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        is_png = file.read(len(SIGNATURE)) == SIGNATURE
+    text = png_provenance(path) if is_png else _tiff_provenance(path)
+    try:
+        about = None if text is None else json.loads(text)
+    except ValueError:
+        return None
+    return about if isinstance(about, dict) else None
+
+
+def _tiff_provenance(path: Path) -> str | None:
+    from tifffile import TiffFile, TiffFileError
+
+    try:
+        with TiffFile(path) as file:
+            xml = file.ome_metadata
+    except TiffFileError:
+        return None
+    return None if xml is None else provenance_in(xml)
