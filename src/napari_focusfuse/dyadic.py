@@ -58,6 +58,7 @@ class DyadicSlide(Slide):
             properties=slide.properties,
             warnings=slide.warnings,
             not_shown=slide.not_shown,
+            icc_profile=slide.icc_profile,
         )
 
     @property

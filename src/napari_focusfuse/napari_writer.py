@@ -16,7 +16,7 @@ def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     Parameters
     ----------
     path
-        Ends in ``.ome.tif``, ``.ome.tiff`` or ``.png``; an existing file is replaced.
+        Ends in ``.ome.tif``, ``.ome.tiff``, ``.ome.zarr`` or ``.png``; what exists is replaced.
     data
         (Y, X), (Y, X, 3) or (Y, X, 4) uint8 array; what is not done (alpha 0) becomes white.
     attributes

@@ -146,6 +146,7 @@ class Slide(ABC):
         properties: Mapping[str, str] | None = None,
         warnings: Sequence[str] = (),
         not_shown: Sequence[str] = (),
+        icc_profile: bytes | None = None,
     ) -> None:
         self.path = Path(path)
         self.planes = tuple(planes)
@@ -164,6 +165,8 @@ class Slide(ABC):
         """Sentences about what is odd in the file."""
         self.not_shown = list(not_shown)
         """What the file holds and we do not show, such as further scenes."""
+        self.icc_profile = icc_profile
+        """Colour profile of the pixels, or None; it is passed on, never applied."""
         if not self.planes:
             raise SlideError(f"{self.path} holds no focal plane; check that the file is complete.")
         if not self.levels:

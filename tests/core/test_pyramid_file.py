@@ -14,7 +14,10 @@ import pytest
 import tifffile
 from PIL import ImageCms
 
+from napari_focusfuse.dyadic import DyadicSlide
 from napari_focusfuse.pixels import halve
+from napari_focusfuse.readers import open_slide
+from napari_focusfuse.readers.openslide import open_openslide
 from napari_focusfuse.writer import (
     COMPRESSIONS,
     OutputError,
@@ -69,6 +72,11 @@ def test_tiles_encoded_anywhere_make_the_file_that_the_image_makes(compression, 
         assert slide.color_profile.tobytes() == PROFILE
     with tifffile.TiffFile(paths[1]) as file:
         assert file.pages.first.iccprofile == PROFILE
+    with open_slide(paths[1]) as slide:
+        assert slide.icc_profile == PROFILE
+        assert DyadicSlide(slide).icc_profile == PROFILE
+    with open_openslide(paths[1]) as slide:
+        assert slide.icc_profile == PROFILE
 
 
 def test_levels_are_halved_until_one_tile_holds_the_last():

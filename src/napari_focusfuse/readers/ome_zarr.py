@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,16 @@ def open_ome_zarr(path: Path, zero: int | None = None) -> OmeZarrSlide:
         largest = max(images, key=lambda image: math.prod(image.levels[0].yx))
         _check_colour(path, largest)
         return OmeZarrSlide(path, largest, [i for i in images if i is not largest], zero)
+
+
+def _icc_profile(path: Path) -> bytes | None:
+    """Return the colour profile that our writer keeps; OME-Zarr has no place for one."""
+    ours = attributes(path).get("napari-focusfuse")
+    text = ours.get("icc_profile") if isinstance(ours, Mapping) else None
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,7 @@ class OmeZarrSlide(Slide):
             levels=[Level.under(full.yx, level.yx) for level in self._levels],
             zero=zero,
             mpp=pixel_size(*(_size(full, axis, units) for axis in "yx")),
+            icc_profile=_icc_profile(path),
             not_shown=[
                 *left_out,
                 *image.not_shown,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+from PIL import ImageCms
 
 from napari_focusfuse.slide import FocalPlane, Level, Region, Slide, SlideError, UInt8Image
 
@@ -95,6 +96,7 @@ class OpenSlideSlide(Slide):
             background=_background(properties),
             properties=properties,
             not_shown=_unseen_focus_layers(properties),
+            icc_profile=_icc_profile(handle),
         )
         names = ("x", "y", "width", "height")
         found = [properties.get(f"openslide.bounds-{name}", "") for name in names]
@@ -181,6 +183,14 @@ def _unseen_focus_layers(properties: Mapping[str, str]) -> list[str]:
                 shown = properties.get(f"{prefix}{number}_VAL_0", "the first")
                 return [f"{int(count) - 1} of {count} focus layers; {shown} is shown"]
     return []
+
+
+def _icc_profile(handle: openslide.OpenSlide) -> bytes | None:
+    try:
+        profile = handle.color_profile
+    except ImageCms.PyCMSError:  # damaged; the pixels are there all the same
+        return None
+    return None if profile is None else bytes(profile.tobytes())
 
 
 def _mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:

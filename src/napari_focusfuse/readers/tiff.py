@@ -27,7 +27,7 @@ from .faults import damaged, told
 from .segments import guard
 from .tiff_header import check_tiff
 from .tiff_level import StoredLevel, check_colour, stored_levels
-from .tiff_metadata import TiffMetadata, check_ome, read_metadata, unpaged_images
+from .tiff_metadata import TiffMetadata, check_ome, icc_profile, read_metadata, unpaged_images
 from .unchanged import Unchanged
 
 # What is wrong with a file is told by us, in a sentence; its own words go to who asks for them.
@@ -115,6 +115,7 @@ class TiffSlide(Slide):
             objective=metadata.objective,
             warnings=warnings,
             not_shown=_not_shown(series, axis, others),
+            icc_profile=icc_profile(series.keyframe),
         )
 
     @property

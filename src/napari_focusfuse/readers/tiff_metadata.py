@@ -14,7 +14,9 @@ from .resolution import micrometres, pixel_size, plausible_pixel_size
 
 _NDPI_Z, _NDPI_MAGNIFICATION = 65424, 65421
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _DESCRIPTION = 282, 283, 296, 270
+_ICC_PROFILE = 34675
 _MAX_IMAGES = 1 << 20
+_MAX_PROFILE = 1 << 24
 _MAX_XML = 1 << 26
 _UNITS = {2: 25400.0, 3: 10000.0}  # TIFF 6.0: inch, centimetre
 
@@ -78,6 +80,14 @@ def read_metadata(file: Any, series: Any, planes: int) -> TiffMetadata:
             stored_heights(series.kind, series, planes),
         )
     return TiffMetadata(_resolution(page))
+
+
+def icc_profile(page: Any) -> bytes | None:
+    """Return the colour profile of a page, or None; one of over 16 MB is none."""
+    tag = page.tags.get(_ICC_PROFILE)
+    if tag is None or tag.count > _MAX_PROFILE or not isinstance(tag.value, bytes):
+        return None
+    return bytes(tag.value)
 
 
 def stored_heights(kind: str, level: Any, planes: int) -> tuple[float, ...] | None:

@@ -1,13 +1,14 @@
-"""Write an image with its scale and its provenance: pyramidal OME-TIFF, or PNG.
+"""Write an image with its scale and its provenance: pyramidal OME-TIFF, OME-Zarr, or PNG.
 
 :func:`write_image` takes an image that is in memory, :func:`write_pyramid` tiles that were encoded
-elsewhere, in any order and on any machine; the files are the same.
+elsewhere, in any order and on any machine; the files are the same.  :class:`OmeZarr` takes blocks.
 """
 
 from __future__ import annotations
 
 from .codec import encode_tile
 from .image import write_image
+from .ome_zarr import OmeZarr
 from .output import (
     SUFFIXES,
     OutputError,
@@ -25,6 +26,7 @@ __all__ = [
     "COMPRESSIONS",
     "SUFFIXES",
     "TILE",
+    "OmeZarr",
     "OutputError",
     "OutputFormatError",
     "PyramidSpec",

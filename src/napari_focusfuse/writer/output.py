@@ -10,7 +10,8 @@ from pathlib import Path
 
 from napari_focusfuse.slide import FocusFuseError
 
-SUFFIXES = (".ome.tif", ".ome.tiff", ".png")
+FOLDER_SUFFIX = ".ome.zarr"
+SUFFIXES = (".ome.tif", ".ome.tiff", ".png", FOLDER_SUFFIX)
 
 
 class OutputError(FocusFuseError, OSError):
@@ -26,7 +27,7 @@ class OutputFormatError(OutputError):
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
-    """Check, before hours of work, that a file can be written there.
+    """Check, before hours of work, that an image can be written there.
 
     Raises
     ------
@@ -42,7 +43,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
         )
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist; make it, or choose another.")
-    if path.is_dir():
+    if is_folder(path):
+        _check_replaceable(path)
+    elif path.is_dir():
         raise OutputError(f"{path} is a folder; choose the name of a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; choose another name, or --overwrite.")
@@ -51,6 +54,17 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
             pass
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def is_folder(path: Path) -> bool:
+    """Tell by its name whether an output will be a folder."""
+    return path.name.lower().endswith(FOLDER_SUFFIX)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to replace what is no Zarr: a folder may hold anything."""
+    if path.exists() and not (path / "zarr.json").is_file() and not (path / ".zgroup").is_file():
+        raise OutputError(f"{path} exists and is no OME-Zarr; choose another name.")
 
 
 @contextmanager

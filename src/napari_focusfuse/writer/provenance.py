@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .ome_xml import provenance_in
+from .ome_zarr import zarr_provenance
 from .png import SIGNATURE, png_provenance
 
 
@@ -19,6 +20,8 @@ def read_provenance(path: str | Path) -> dict[str, Any] | None:
         If the file cannot be read.
     """
     path = Path(path)
+    if path.is_dir():
+        return zarr_provenance(path)
     with path.open("rb") as file:
         is_png = file.read(len(SIGNATURE)) == SIGNATURE
     text = png_provenance(path) if is_png else _tiff_provenance(path)

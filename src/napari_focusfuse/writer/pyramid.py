@@ -67,14 +67,16 @@ class PyramidSpec:
         height, width = self.levels[level]
         return -(-height // self.tile), -(-width // self.tile)
 
-    def regions(self, level: int) -> Iterator[Region]:
-        """Yield what each tile of a level shows, by rows, clipped to the level."""
+    def regions(self, level: int, side: int | None = None) -> Iterator[Region]:
+        """Yield what each tile of a level shows, by rows, clipped to the level.
+
+        With ``side``: each square of so many pixels instead of each tile.
+        """
         height, width = self.levels[level]
-        rows, columns = self.grid(level)
-        for row in range(rows):
-            for column in range(columns):
-                tile = Region(row * self.tile, column * self.tile, self.tile, self.tile)
-                yield tile.clipped(height, width)
+        side = side or self.tile
+        for y in range(0, height, side):
+            for x in range(0, width, side):
+                yield Region(y, x, side, side).clipped(height, width)
 
     def shape(self, level: int) -> tuple[int, ...]:
         """Return the array shape of a level: (Y, X), or (Y, X, 3)."""
