@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_focusfuse.fusion.argmax import ArgmaxMethod
-from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.models.selection import SelectionConfig
 from textured_slide import blurred, texture

@@ -82,6 +82,8 @@ def test_classical_methods_and_models_are_listed_and_blur_models_are_not(install
         "argmax",
         "pyramid",
         "dtcwt",
+        "complex-wavelet",
+        "guided",
         "wavelet",
         "paper-plain",
         "paper-single",
@@ -102,6 +104,7 @@ def test_classical_methods_and_models_are_listed_and_blur_models_are_not(install
         ("swift", None, "swift-three"),
         ("swift-single", 3, "swift-single"),
         ("pyramid", 7, "pyramid"),
+        ("pyramid-plain", 7, "pyramid-plain"),
     ],
 )
 def test_a_family_is_resolved_by_the_number_of_planes(installed, name, planes, found):

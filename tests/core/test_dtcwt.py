@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, uniform_filter
 
-from napari_focusfuse.fusion.catalogue import DTCWT
-from napari_focusfuse.fusion.dtcwt import DualTreeMethod, analyse, synthesise, to_complex, vote
+from napari_focusfuse.fusion.bands import vote
+from napari_focusfuse.fusion.classical import DTCWT, DTCWT_PLAIN
+from napari_focusfuse.fusion.dtcwt import DualTreeMethod, analyse, synthesise, to_complex
 from napari_focusfuse.fusion.method import MAX_MARGIN, MethodInfo
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.region import Preset
@@ -87,13 +88,14 @@ def test_a_lone_winner_is_outvoted_and_a_tie_stays_with_its_own():
     np.testing.assert_array_equal(vote(winner, 3), split)
 
 
+@pytest.mark.parametrize(("whole", "first"), [(DTCWT, 20), (DTCWT_PLAIN, 16)])
 @pytest.mark.parametrize("levels", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
-def test_its_reach_doubles_with_each_level_and_ten_pixels(levels):
+def test_its_reach_doubles_with_each_level_and_ten_pixels(levels, whole, first):
     def reach(levels: int) -> int:
-        return 20 if levels == 1 else 2 * reach(levels - 1) + 10
+        return first if levels == 1 else 2 * reach(levels - 1) + 10
 
-    assert reach(4) == DTCWT.halo  # itself too slow to measure: minutes
-    settings = {"levels": levels, "window": 3}
+    assert reach(4) == whole.halo  # itself too slow to measure: minutes
+    settings = {**whole.settings, "levels": levels}
     info = MethodInfo("d", "", "selection", None, reach(levels), 2**levels, settings=settings)
     assert measure_reach(DualTreeMethod(info).compute, info, planes=2) == info.halo
 

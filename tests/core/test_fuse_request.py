@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from drawn_slide import Drawn
-from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.layer_metadata import ViewWindow
 from napari_focusfuse.slide import PlaneError, RegionError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.fusion.planes import (
     choose_planes,

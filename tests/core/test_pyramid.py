@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import convolve1d
 
-from napari_focusfuse.fusion.catalogue import PYRAMID
+from napari_focusfuse.fusion.classical import PYRAMID, PYRAMID_PLAIN
 from napari_focusfuse.fusion.pyramid import KERNEL, PyramidMethod, expand, reduce
 from napari_focusfuse.fusion.reach import measure_reach
 from textured_slide import texture
@@ -49,6 +49,6 @@ def test_sides_that_cannot_be_halved_are_refused():
         METHOD(np.zeros((1, 2, 40, 64, 3), np.float32))
 
 
-@pytest.mark.slow
-def test_it_looks_no_further_than_it_says():
-    assert measure_reach(METHOD.compute, PYRAMID, planes=2) == PYRAMID.halo
+@pytest.mark.parametrize("info", [PYRAMID, PYRAMID_PLAIN])
+def test_it_looks_no_further_than_it_says(info):
+    assert measure_reach(PyramidMethod(info).compute, info, planes=2) == info.halo

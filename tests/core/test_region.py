@@ -37,6 +37,8 @@ SMALL = {
     "argmax": Preset("small", tile=176, margin=24, ramp=8),
     "pyramid": Preset("small", tile=320, margin=80, ramp=16),
     "wavelet": Preset("small", tile=256, margin=48, ramp=16),
+    "complex-wavelet": Preset("small", tile=384, margin=96, ramp=16),
+    "guided": Preset("small", tile=320, margin=96, ramp=8),
     "swift": Preset("small", tile=184, margin=32, ramp=8),
     "swift-bf16": Preset("small", tile=184, margin=32, ramp=8),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from drawn_slide import Drawn
 from napari_focusfuse.benchmark_definition import data_set
-from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.model_card import ModelError, shipped_models
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.training_run import SlideSource, TrainingRun

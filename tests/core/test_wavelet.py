@@ -7,7 +7,7 @@ import pytest
 import pywt
 import torch
 
-from napari_focusfuse.fusion.catalogue import WAVELET
+from napari_focusfuse.fusion.classical import WAVELET
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.wavelet import WaveletMethod
 from napari_focusfuse.models.selection import GREY

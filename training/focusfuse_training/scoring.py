@@ -14,12 +14,12 @@ import torch
 
 from napari_focusfuse.benchmark_definition import CAMERA, SEEDS, Z_STEP_UM, simulate
 from napari_focusfuse.fusion.catalogue import (
-    ARGMAX,
     available_methods,
     detector_info,
     load_method,
     model_info,
 )
+from napari_focusfuse.fusion.classical import ARGMAX, PLAIN
 from napari_focusfuse.fusion.method import FusionMethod, MethodInfo
 from napari_focusfuse.fusion.neural import BlurDetector, load_detector, load_neural
 from napari_focusfuse.metrics import score
@@ -107,8 +107,9 @@ def entries(candidates: Sequence[Candidate]) -> list[Entry]:
 
 
 def classical() -> list[MethodInfo]:
-    """Return every registered method that was not trained, or that only selects."""
-    return [i for i in available_methods() if i.weights is None or i.kind == "selection"]
+    """Return every registered method that was not trained, or that only selects; plain ones too."""
+    listed = [i for i in available_methods() if i.weights is None or i.kind == "selection"]
+    return [*listed, *PLAIN]
 
 
 def _entry(name: str, method: FusionMethod, kind: Kind) -> Entry:

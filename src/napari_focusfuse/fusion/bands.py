@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_focusfuse.models.selection import GREY
 
@@ -56,6 +57,13 @@ def take(bands: Tensor, chosen: Tensor) -> Tensor:
     return bands.gather(0, chosen.expand(1, bands.shape[1], -1, -1))
 
 
+def vote(winner: Tensor, planes: int) -> Tensor:
+    """Return the plane most of 3 x 3 (1, 1, Y, X) winners name; on a tie among them, their own."""
+    votes = (winner == torch.arange(planes, device=winner.device).view(-1, 1, 1, 1)).float()
+    counted = 9 * functional.avg_pool2d(votes, 3, stride=1, padding=1)
+    return (counted.round() + votes / 2).argmax(dim=0, keepdim=True)
+
+
 def within_sources(fused: Tensor, planes: Tensor) -> Tensor:
     """Return the (1, 3, Y, X) image with each value inside the span of the (Z, 3, Y, X) planes.
 
@@ -74,7 +82,7 @@ def mirrored(images: Tensor, axis: int, before: int, after: int) -> Tensor:
 
 
 def weighted_sum(
-    samples: Tensor, taps: Sequence[float], first: int, count: int, stride: int, spacing: int = 1
+    samples: Tensor, taps: Sequence[complex], first: int, count: int, stride: int, spacing: int = 1
 ) -> Tensor:
     """Filter along the first axis.
 

@@ -16,52 +16,12 @@ from napari_focusfuse.model_card import (
 )
 from napari_focusfuse.slide import PlaneError
 
+from .classical import CLASSICAL, PLAIN
 from .method import FusionMethod, MethodInfo, UnknownMethodError
 
 if TYPE_CHECKING:
     from .neural import BlurDetector
 
-ARGMAX = MethodInfo(
-    name="argmax",
-    title="Sharpest layer",
-    kind="selection",
-    plane_offsets=None,
-    halo=18,
-    settings={"energy_sigma": 4.0, "decision_sigma": 1.5},
-    advice="The fastest: a first look, and stacks in which one layer is clearly sharpest.",
-)
-PYRAMID = MethodInfo(
-    name="pyramid",
-    title="Laplacian pyramid",
-    kind="selection",
-    plane_offsets=None,
-    halo=76,
-    multiple_of=16,
-    settings={"levels": 4, "window": 5},
-    advice="Quick and good where layers differ clearly, overlapping cells among them.",
-)
-
-WAVELET = MethodInfo(
-    name="wavelet",
-    title="Wavelets",
-    kind="selection",
-    plane_offsets=None,
-    halo=45,
-    multiple_of=16,
-    settings={"levels": 4, "wavelet": "db2"},
-    advice="To compare with the wavelet fusion of the literature; dtcwt and pyramid are better.",
-)
-DTCWT = MethodInfo(
-    name="dtcwt",
-    title="Complex wavelets (DTCWT)",
-    kind="selection",
-    plane_offsets=None,
-    halo=230,
-    multiple_of=16,
-    settings={"levels": 4, "window": 3, "filters": "near_sym_b + qshift_b"},
-    advice="For quality where layers differ clearly and time matters little.",
-)
-_CLASSICAL = (ARGMAX, PYRAMID, DTCWT, WAVELET)
 _MODEL_ADVICE = {
     "swift": "Stained smears with blur in every layer; on other specimens check its result.",
     "generator": "The paper's network; the small one that ships scores below its own input.",
@@ -79,7 +39,7 @@ def available_methods() -> tuple[MethodInfo, ...]:
     """Return what every installed method says of itself: the classical ones, then the models."""
     cards = [(path, read_card(path)) for path in shipped_models().values()]
     models = (model_info(path, card) for path, card in cards if card.architecture in _FUSING)
-    return (*_CLASSICAL, *models)
+    return (*CLASSICAL, *models)
 
 
 def method_info(name: str, planes: int | None = None) -> MethodInfo:
@@ -105,7 +65,7 @@ def method_info(name: str, planes: int | None = None) -> MethodInfo:
         return model_info(Path(name), read_card(name))
     methods = available_methods()
     family = {}
-    for info in methods:
+    for info in (*methods, *PLAIN):
         if info.name == name:
             return info
         if info.name.startswith(f"{name}-") and info.plane_offsets is not None:
@@ -188,8 +148,10 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
         If there is no such method or device, or its model file is damaged.
     """
     from .argmax import ArgmaxMethod
+    from .complex_wavelet import ComplexWaveletMethod
     from .device import find_device
     from .dtcwt import DualTreeMethod
+    from .guided import GuidedMethod
     from .neural import load_neural
     from .pyramid import PyramidMethod
     from .wavelet import WaveletMethod
@@ -199,12 +161,14 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     if info.weights is not None:
         return load_neural(info, chosen)
     classes: dict[str, Callable[[MethodInfo, str], FusionMethod]] = {
-        ARGMAX.name: ArgmaxMethod,
-        PYRAMID.name: PyramidMethod,
-        DTCWT.name: DualTreeMethod,
-        WAVELET.name: WaveletMethod,
+        "argmax": ArgmaxMethod,
+        "pyramid": PyramidMethod,
+        "dtcwt": DualTreeMethod,
+        "complex-wavelet": ComplexWaveletMethod,
+        "guided": GuidedMethod,
+        "wavelet": WaveletMethod,
     }
-    return classes[info.name](info, chosen)
+    return classes[info.name.removesuffix("-plain")](info, chosen)
 
 
 def blur_detector_info(model: str | None = None) -> MethodInfo | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .bands import BandMethod, grey, mirrored, take, weighted_sum
+from .bands import BandMethod, grey, mirrored, take, vote, weighted_sum
 from .method import MethodInfo
 
 _HALF_13 = (-0.0017578125, 0.0, 0.022265625, -0.046875, -0.0482421875, 0.296875)
@@ -66,9 +66,10 @@ class DualTreeMethod(BandMethod):
     """Take each complex coefficient from the plane where its surroundings are strongest.
 
     Activity is the modulus of the grey image's coefficient, the largest of 3 x 3; the choice is
-    then put to the vote of 3 x 3.  All three channels follow it and each value is kept within the
-    span of its sources, so no false colour arises.  The coarsest level is the planes' mean.  Sides
-    and origins of tiles must be multiples of 2 ** levels, else the transform shifts with them.
+    then put to the vote of 3 x 3.  With a window of 1, the plain rule, neither is done.  All three
+    channels follow the choice and each value is kept within the span of its sources, so no false
+    colour arises.  The coarsest level is the planes' mean.  Sides and origins of tiles must be
+    multiples of 2 ** levels, else the transform shifts with them.
     """
 
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
@@ -91,20 +92,15 @@ class DualTreeMethod(BandMethod):
         """Choose among the planes' (Z, 3, Y, X) real bands, per orientation; (1, 3, Y, X)."""
         chosen = []
         for real, imaginary in to_complex(band):
-            modulus = (grey(real) ** 2 + grey(imaginary) ** 2).sqrt()
-            winner = vote(self._widest(modulus).argmax(dim=0, keepdim=True), len(band))
+            winner = self._winner((grey(real) ** 2 + grey(imaginary) ** 2).sqrt())
             chosen.append((take(real, winner), take(imaginary, winner)))
         return from_complex(chosen[0], chosen[1])
 
-    def _widest(self, modulus: Tensor) -> Tensor:
-        return functional.max_pool2d(modulus, self.window, stride=1, padding=self.window // 2)
-
-
-def vote(winner: Tensor, planes: int) -> Tensor:
-    """Return the plane most of 3 x 3 (1, 1, Y, X) winners name; on a tie among them, their own."""
-    votes = (winner == torch.arange(planes, device=winner.device).view(-1, 1, 1, 1)).float()
-    counted = 9 * functional.avg_pool2d(votes, 3, stride=1, padding=1)
-    return (counted.round() + votes / 2).argmax(dim=0, keepdim=True)
+    def _winner(self, modulus: Tensor) -> Tensor:
+        if self.window == 1:
+            return modulus.argmax(dim=0, keepdim=True)
+        widest = functional.max_pool2d(modulus, self.window, stride=1, padding=self.window // 2)
+        return vote(widest.argmax(dim=0, keepdim=True), len(modulus))
 
 
 def analyse(images: Tensor, first: bool) -> tuple[Tensor, Bands]:

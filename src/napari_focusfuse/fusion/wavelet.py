@@ -7,6 +7,8 @@ window; the transform is Mallat's with Daubechies' filters of four taps (db2) an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,11 +16,28 @@ from torch import Tensor
 from .bands import BandMethod, grey, mirrored, take, weighted_sum
 from .method import MethodInfo
 
+Details = tuple[Tensor, Tensor, Tensor]
+
 _ROOT3 = math.sqrt(3.0)
-LOW = tuple(tap / (4 * math.sqrt(2.0)) for tap in (1 + _ROOT3, 3 + _ROOT3, 3 - _ROOT3, 1 - _ROOT3))
-"""Daubechies' scaling filter with two vanishing moments (1988, table 1), of sum sqrt(2)."""
-HIGH = (LOW[3], -LOW[2], LOW[1], -LOW[0])
-"""Its wavelet filter."""
+
+
+@dataclass(frozen=True)
+class FilterBank:
+    """Two orthonormal filters of an even number of taps, real or complex."""
+
+    low: Sequence[complex]
+    """The scaling filter, of sum sqrt(2)."""
+
+    @property
+    def high(self) -> Sequence[complex]:
+        """The wavelet filter: the scaling filter's conjugate, reversed, with alternating signs."""
+        return tuple((-1) ** n * tap.conjugate() for n, tap in enumerate(reversed(self.low)))
+
+
+DB2 = FilterBank(
+    tuple(tap / (4 * math.sqrt(2.0)) for tap in (1 + _ROOT3, 3 + _ROOT3, 3 - _ROOT3, 1 - _ROOT3))
+)
+"""Daubechies' filter with two vanishing moments (1988, table 1)."""
 
 
 class WaveletMethod(BandMethod):
@@ -37,48 +56,53 @@ class WaveletMethod(BandMethod):
         """Merge (Z, 3, Y, X) planes to (1, 3, Y, X); the result may overshoot them."""
         level, details = planes, []
         for _ in range(self.levels):
-            level, *bands = analyse(level)
-            details.append([take(band, _largest(band)) for band in bands])
+            level, (along_y, along_x, both) = analyse(level, DB2)
+            details.append((_largest(along_y), _largest(along_x), _largest(both)))
         fused = level.mean(dim=0, keepdim=True)
         for bands in reversed(details):
-            rows, columns = bands[0].shape[2:]
-            fused = synthesise(fused[..., :rows, :columns], *bands)
+            fused = synthesise(fused, bands, DB2)
         return fused
 
 
-def analyse(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def analyse(images: Tensor, bank: FilterBank) -> tuple[Tensor, Details]:
     """Split (Z, C, Y, X) images into approximation and details of half the size.
 
     Returns
     -------
-    approximation, detail along y, along x, along both; each (Z, C, (Y + 3) // 2, (X + 3) // 2)
+    the approximation; and the details along y, along x, along both.  All have
+    (side + taps - 1) // 2 pixels a side.
     """
-    low, high = (_halve(images, taps, 2) for taps in (LOW, HIGH))
-    return _halve(low, LOW, 3), _halve(high, LOW, 3), _halve(low, HIGH, 3), _halve(high, HIGH, 3)
+    low, high = (_halve(images, taps, 2) for taps in (bank.low, bank.high))
+    along_x, both = _halve(low, bank.high, 3), _halve(high, bank.high, 3)
+    return _halve(low, bank.low, 3), (_halve(high, bank.low, 3), along_x, both)
 
 
-def synthesise(approximation: Tensor, along_y: Tensor, along_x: Tensor, both: Tensor) -> Tensor:
-    """Undo :func:`analyse`; an odd side comes back one pixel longer."""
-    low = _double(approximation, LOW, 3) + _double(along_x, HIGH, 3)
-    high = _double(along_y, LOW, 3) + _double(both, HIGH, 3)
-    return _double(low, LOW, 2) + _double(high, HIGH, 2)
+def synthesise(approximation: Tensor, details: Details, bank: FilterBank) -> Tensor:
+    """Undo :func:`analyse`; an odd side comes back one pixel longer, what is too long is cut."""
+    along_y, along_x, both = details
+    rows, columns = both.shape[2:]
+    approximation = approximation[..., :rows, :columns]
+    low = _double(approximation, bank.low, 3) + _double(along_x, bank.high, 3)
+    high = _double(along_y, bank.low, 3) + _double(both, bank.high, 3)
+    return _double(low, bank.low, 2) + _double(high, bank.high, 2)
 
 
-def _largest(bands: Tensor) -> Tensor:
-    return grey(bands).abs().argmax(dim=0, keepdim=True)
+def _largest(band: Tensor) -> Tensor:
+    return take(band, grey(band).abs().argmax(dim=0, keepdim=True))
 
 
-def _halve(images: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
-    """Return at k the sum of ``taps[n] * images[2 k - 2 + n]`` along an axis."""
-    count = (images.shape[axis] + 3) // 2
-    after = 2 * count - images.shape[axis]
-    samples = mirrored(images, axis, 2, after).movedim(axis, 0)
+def _halve(images: Tensor, taps: Sequence[complex], axis: int) -> Tensor:
+    """Return at k the sum of ``taps[n] * images[2 k + 2 - len(taps) + n]`` along an axis."""
+    count = (images.shape[axis] + len(taps) - 1) // 2
+    before, after = len(taps) - 2, 2 * count - images.shape[axis]
+    samples = mirrored(images, axis, before, after).movedim(axis, 0)
     return weighted_sum(samples, taps, 0, count, 2).movedim(0, axis)
 
 
-def _double(bands: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
+def _double(bands: Tensor, taps: Sequence[complex], axis: int) -> Tensor:
     """Return the adjoint of :func:`_halve`, without what falls outside the image."""
     samples = bands.movedim(axis, 0)
-    pairs = len(samples) - 1
-    phases = [weighted_sum(samples, (taps[2 + n], taps[n]), 0, pairs, 1) for n in (0, 1)]
+    taps = [tap.conjugate() for tap in taps]
+    pairs = len(samples) + 1 - len(taps) // 2
+    phases = [weighted_sum(samples, taps[len(taps) - 2 + n :: -2], 0, pairs, 1) for n in (0, 1)]
     return torch.stack(phases, 1).flatten(0, 1).movedim(0, axis)

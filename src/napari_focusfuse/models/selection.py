@@ -37,12 +37,13 @@ def _radius(sigma: float) -> int:
     return math.ceil(3 * sigma)
 
 
-def blur(images: Tensor, sigma: float) -> Tensor:
-    """Return (..., Y, X) images convolved with a Gaussian truncated at 3 sigma; edges repeat.
+def blur(images: Tensor, sigma: float, radius: int | None = None) -> Tensor:
+    """Return (..., Y, X) images convolved with a Gaussian; edges repeat.
 
-    Shifted sums: libraries are several times slower at convolving single channels.
+    It is truncated at ``radius`` pixels; None: at 3 sigma.  Shifted sums: libraries are several
+    times slower at convolving single channels.
     """
-    radius = _radius(sigma)
+    radius = _radius(sigma) if radius is None else radius
     weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
     total = sum(weights)
     shape = images.shape
@@ -69,12 +70,16 @@ def laplacian_energy(planes: Tensor) -> Tensor:
     (B, Z, Y, X) tensor, not negative
     """
     weights = torch.tensor(GREY, dtype=planes.dtype, device=planes.device).view(1, 1, 3, 1, 1)
-    grey = functional.pad((planes * weights).sum(dim=2), (1, 1, 1, 1), mode="replicate")
-    centre = grey[..., 1:-1, 1:-1]
+    return laplacian((planes * weights).sum(dim=2)) ** 2
+
+
+def laplacian(greys: Tensor) -> Tensor:
+    """Return the 4-neighbour Laplacian of (B, Z, Y, X) grey images; edges repeat."""
+    grey = functional.pad(greys, (1, 1, 1, 1), mode="replicate")
     neighbours = (
         grey[..., :-2, 1:-1] + grey[..., 2:, 1:-1] + grey[..., 1:-1, :-2] + grey[..., 1:-1, 2:]
     )
-    return (neighbours - 4 * centre) ** 2
+    return neighbours - 4 * greys
 
 
 def decision_map(planes: Tensor, config: SelectionConfig) -> Tensor:

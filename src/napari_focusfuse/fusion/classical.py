@@ -1,0 +1,95 @@
+"""What the classical fusion methods say of themselves, and their settings.  This needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .method import MethodInfo
+
+ARGMAX = MethodInfo(
+    name="argmax",
+    title="Sharpest layer",
+    kind="selection",
+    plane_offsets=None,
+    halo=18,
+    settings={"energy_sigma": 4.0, "decision_sigma": 1.5},
+    advice="The fastest: a first look, and stacks in which one layer is clearly sharpest.",
+)
+PYRAMID = MethodInfo(
+    name="pyramid",
+    title="Laplacian pyramid",
+    kind="selection",
+    plane_offsets=None,
+    halo=76,
+    multiple_of=16,
+    settings={"levels": 4, "window": 5},
+    advice="Quick and good where layers differ clearly, overlapping cells among them.",
+)
+WAVELET = MethodInfo(
+    name="wavelet",
+    title="Wavelets",
+    kind="selection",
+    plane_offsets=None,
+    halo=45,
+    multiple_of=16,
+    settings={"levels": 4, "wavelet": "db2"},
+    advice="To compare with the wavelet fusion of the literature; dtcwt and pyramid are better.",
+)
+DTCWT = MethodInfo(
+    name="dtcwt",
+    title="Complex wavelets (DTCWT)",
+    kind="selection",
+    plane_offsets=None,
+    halo=230,
+    multiple_of=16,
+    settings={"levels": 4, "window": 3, "filters": "near_sym_b + qshift_b"},
+    advice="For quality where layers differ clearly and time matters little.",
+)
+COMPLEX_WAVELET = MethodInfo(
+    name="complex-wavelet",
+    title="Complex wavelets (Forster)",
+    kind="selection",
+    plane_offsets=None,
+    halo=91,
+    multiple_of=16,
+    settings={"levels": 4, "filter": "complex Daubechies, 6 taps"},
+    advice="Where every colour must be one a layer holds; the classic of microscopy.",
+)
+GUIDED = MethodInfo(
+    name="guided",
+    title="Guided filter",
+    kind="selection",
+    plane_offsets=None,
+    halo=96,
+    settings={
+        "base": 31,
+        "sigma": 5.0,
+        "base_radius": 45,
+        "base_epsilon": 0.3,
+        "detail_radius": 7,
+        "detail_epsilon": 1e-6,
+    },
+    advice="To compare with the guided-filter fusion of the literature.",
+)
+CLASSICAL = (ARGMAX, PYRAMID, DTCWT, COMPLEX_WAVELET, GUIDED, WAVELET)
+"""In the order of listings."""
+
+PYRAMID_PLAIN = replace(
+    PYRAMID,
+    name="pyramid-plain",
+    title="Laplacian pyramid, plain",
+    halo=60,
+    settings={"levels": 4, "window": 1},
+    advice="The plain rule of the literature, for tables.",
+)
+DTCWT_PLAIN = replace(
+    DTCWT,
+    name="dtcwt-plain",
+    title="Complex wavelets (DTCWT), plain",
+    halo=198,
+    settings={**DTCWT.settings, "window": 1},
+    advice="The plain rule of the literature, for tables.",
+)
+PLAIN = (PYRAMID_PLAIN, DTCWT_PLAIN)
+"""What the literature means by these names: the largest coefficient wins, each by itself.  They can
+be had by name, for tables, and are not listed; ``wavelet`` is plain as it is."""
