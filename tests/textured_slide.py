@@ -28,6 +28,15 @@ def texture(height: int, width: int, seed: int = 0) -> UInt8Image:
     return np.clip(128 + 60 * np.sum(layers, axis=0), 0, 255).astype(np.uint8)
 
 
+def stains(height: int, width: int) -> UInt8Image:
+    """Return a smooth picture in pink and blue on white, (height, width, 3) uint8."""
+    detail = gaussian_filter(texture(height, width)[..., :1].astype(np.float32), (4, 4, 0)) / 255
+    patches = np.linspace(0, 20, width)[None, :, None] + np.linspace(0, 20, height)[:, None, None]
+    blue = 0.5 + 0.5 * np.sin(patches)
+    density = detail * ((1 - blue) * [0.1, 0.9, 0.3] + blue * [0.8, 0.6, 0.1])
+    return np.rint(255 * np.exp(-density)).astype(np.uint8)
+
+
 def blurred(image: UInt8Image, sigma: float = 3.0) -> UInt8Image:
     return gaussian_filter(image.astype(np.float32), (sigma, sigma, 0)).round().astype(np.uint8)
 

@@ -9,7 +9,6 @@ import openslide
 import pytest
 import tifffile
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import UInt8Image
@@ -21,7 +20,7 @@ from napari_focusfuse.writer import (
     read_provenance,
     write_image,
 )
-from textured_slide import texture
+from textured_slide import stains, texture
 
 MPP = (0.25, 0.243)
 LOSS = (1.5, 2.0, 2.5)
@@ -36,13 +35,8 @@ ABOUT = {
 
 @pytest.fixture(scope="module")
 def stained() -> UInt8Image:
-    """Pink and blue on white, of odd size, three levels."""
-    detail = gaussian_filter(texture(1203, 1051)[..., :1].astype(np.float32), (4, 4, 0)) / 255
-    patches = np.linspace(0, 20, 1051)[None, :, None] + np.linspace(0, 20, 1203)[:, None, None]
-    blue = 0.5 + 0.5 * np.sin(patches)
-    density = detail * ((1 - blue) * [0.1, 0.9, 0.3] + blue * [0.8, 0.6, 0.1])
-    light = np.exp(-density)
-    return np.rint(255 * light).astype(np.uint8)
+    """Of odd size, three levels."""
+    return stains(1203, 1051)
 
 
 @pytest.fixture(scope="module", params=COMPRESSIONS)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_focusfuse.writer import SUFFIXES
+from napari_focusfuse.writer import SUFFIXES, is_folder
 
 from .options import UsageError
 
@@ -55,8 +55,7 @@ def plan_jobs(slides: Sequence[Path], image: Path | None, mask: Path | None) -> 
 
 
 def _file(slide: Path, output: Path, role: str, slides: int) -> Path:
-    named = output.name.lower().endswith((*SUFFIXES, ".ome.zarr"))
-    if named and not output.is_dir():
+    if output.name.lower().endswith(SUFFIXES) and (is_folder(output) or not output.is_dir()):
         if slides > 1:
             raise UsageError(f"{slides} slides cannot be written to {output}; give a folder.")
         return output

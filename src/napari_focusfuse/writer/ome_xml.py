@@ -48,8 +48,9 @@ def ome_xml(spec: PyramidSpec, mpp: tuple[float, float] | None, about: str, name
     annotations = add(root, "StructuredAnnotations")
     note = add(annotations, "CommentAnnotation", ID="Annotation:0", Namespace=_NAMESPACE)
     add(note, "Value").text = about
-    # ASCII: the micro sign becomes a character reference, as TIFF's text tags are 7-bit.
-    xml: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
+    # UTF-8, though TIFF's text tags are 7-bit: Bio-Formats turns the character references of ASCII
+    # into spaces and then knows neither the unit nor the pyramid.
+    xml: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return xml
 
 
