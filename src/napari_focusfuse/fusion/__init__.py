@@ -7,6 +7,7 @@ from .catalogue import (
     load_method,
     method_info,
 )
+from .maps import available_maps, load_mappers
 from .method import (
     FusionError,
     FusionMethod,
@@ -42,11 +43,13 @@ __all__ = [
     "Preset",
     "TileDone",
     "UnknownMethodError",
+    "available_maps",
     "available_methods",
     "blur_detector_info",
     "choose_planes",
     "fuse",
     "load_blur_detector",
+    "load_mappers",
     "load_method",
     "method_info",
     "nearest_level",

@@ -10,6 +10,7 @@ from napari_focusfuse.slide import MAX_REGION_PIXELS, FocalPlane, Region, Region
 from napari_focusfuse.tiles import ALIGNMENT, Tile, TileGrid
 
 from .catalogue import blur_detector_info
+from .maps import DEPTH_INFO
 from .method import MAX_MARGIN, MethodInfo
 from .planes import scale_warning, step_warning
 
@@ -171,12 +172,12 @@ def _inside(slide: Slide, level: int, region: Region) -> Region:
 
 
 def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
-    """Lay out the tiles; the blur detector counts whether or not a mask is wanted.
+    """Lay out the tiles; what makes maps counts whether or not a map is wanted.
 
-    Else asking for the mask would move the grid, and with it the last bit of the picture.
+    Else asking for a map would move the grid, and with it the last bit of the picture.
     """
     detector = blur_detector_info()
-    halo, alignment = info.halo, math.lcm(ALIGNMENT, info.multiple_of)
+    halo, alignment = max(info.halo, DEPTH_INFO.halo), math.lcm(ALIGNMENT, info.multiple_of)
     if detector is not None:
         halo = max(halo, detector.halo)
         alignment = math.lcm(alignment, detector.multiple_of)
