@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from napari_focusfuse.benchmark_definition import Z_STEP_UM, SimulatedStack, simulate_specimen
 from napari_focusfuse.fusion.argmax import ArgmaxMethod
-from napari_focusfuse.fusion.catalogue import ARGMAX
+from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.fusion.depth import DepthConfig, DepthMapper, depth_mapper, fit_peak
 from napari_focusfuse.fusion.maps import CONFIDENT, DEPTH_INFO, UnknownMapError, load_mappers
 from napari_focusfuse.fusion.plan import DEFAULT, FusionPlan, plan_fusion
