@@ -8,7 +8,6 @@ ini file and the table of lists; the list of a plane and level is read when a pi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,10 +55,10 @@ def open_mrxs(path: Path, zero: int | None = None) -> MiraxSlide:
     SlideError
         If it is damaged, or refers to files outside its folder.
     """
-    reader = RangeReader(path)
     with told(path):
+        folder = SlideFolder(path)
+        reader = RangeReader(folder)
         try:
-            folder = SlideFolder(path)
             ini = folder.file(INI)
             if ini.size > MAX_BYTES:
                 raise damaged(path, f"its {INI} of {ini.size >> 20} MB is larger than any real one")
@@ -196,7 +195,12 @@ class MiraxSlide(Slide):
             tiles = self._places.tiles(level, region)
             blank = np.zeros((*self._structure.zooms[level].tile, 3), dtype=np.uint8)
             self._lay(
-                canvas, self._slot(plane), level, region, tiles, lambda *_: nullcontext(blank)
+                canvas,
+                self._slot(plane),
+                level,
+                region,
+                tiles,
+                lambda slot, level, entry, look: look(blank),
             )
             return canvas.alpha()
 
@@ -219,7 +223,7 @@ class MiraxSlide(Slide):
         level: int,
         region: Region,
         tiles: Tiles,
-        tile_of: Callable[[int, int, Sequence[int]], AbstractContextManager[UInt8Image]],
+        with_tile: Callable[[int, int, Sequence[int], Callable[[UInt8Image], None]], None],
     ) -> None:
         """Lay the tiles of a region that a slot has, in the order of images."""
         lists = self._images.lists(slot, level)
@@ -239,11 +243,15 @@ class MiraxSlide(Slide):
             tiles.part[there].tolist(),
             strict=True,
         ):
-            with tile_of(slot, level, entry) as image:
-                tile = Tile(image)
-                if parts > 1:
-                    tile = tile.part(row * high, column * wide, high, wide)
-                canvas.lay(tile, top - region.y, left - region.x)
+
+            def lay(
+                image: UInt8Image,
+                part: tuple[float, ...] = (row * high, column * wide, high, wide),
+                place: tuple[float, float] = (top - region.y, left - region.x),
+            ) -> None:
+                canvas.lay(Tile(image).part(*part) if parts > 1 else Tile(image), *place)
+
+            with_tile(slot, level, entry, lay)
 
     def _computed(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         """Halve the next finer level, tile by tile, for a level that is not stored."""

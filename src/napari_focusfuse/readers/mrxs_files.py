@@ -10,8 +10,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from napari_focusfuse.slide import SlideError
 
 from .faults import damaged
+from .unchanged import Unchanged
 
 _MAX_OPEN = 64
 """Slides have up to some thousand data files, and a process may open about a thousand."""
@@ -46,6 +46,8 @@ class SlideFolder:
     def __init__(self, slide: Path) -> None:
         self.slide = slide
         self.path = slide.with_suffix("")
+        self.unchanged = Unchanged(slide, [])
+        """What the files were when they were first named."""
         self._root = self.path.resolve()
 
     def file(self, name: str) -> StoredFile:
@@ -76,6 +78,7 @@ class SlideFolder:
             )
         if not stat.S_ISREG(status.st_mode):
             raise damaged(self.slide, f"{shown} is no file")
+        self.unchanged.watch(path)
         return StoredFile(path, status.st_size)
 
 
@@ -96,12 +99,13 @@ class RangeReader:
 
     Parameters
     ----------
-    slide
-        What messages name.
+    folder
+        The slide; only files it has named are read, and only while they are what they were.
     """
 
-    def __init__(self, slide: Path) -> None:
-        self._slide = slide
+    def __init__(self, folder: SlideFolder) -> None:
+        self._slide = folder.slide
+        self._unchanged = folder.unchanged
         self._handles: OrderedDict[Path, _Handle] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -112,10 +116,14 @@ class RangeReader:
         Raises
         ------
         SlideError
-            If the file ends before, or the slide was closed.
+            If the file ends before, is not what it was, or the slide was closed.
         """
-        with self._handle(path) as handle:
+        self._unchanged.check(path)
+        handle = self._taken(path)
+        try:
             data = _pread(handle, length, offset)
+        finally:
+            self._release(handle)
         if len(data) != length:
             raise damaged(
                 self._slide, f"{path.name} ends before byte {offset + length}, where data should be"
@@ -130,8 +138,8 @@ class RangeReader:
                 if not handle.users:
                     handle.file.close()
 
-    @contextmanager
-    def _handle(self, path: Path) -> Iterator[_Handle]:
+    def _taken(self, path: Path) -> _Handle:
+        """Return an open file, which stays open until it is released."""
         with self._lock:
             if self._closed:
                 raise SlideError(f"{self._slide.name} is closed; open it again.")
@@ -142,10 +150,7 @@ class RangeReader:
                 self._handles.move_to_end(path)
             handle.users += 1
             self._close_idle()
-        try:
-            yield handle
-        finally:
-            self._release(handle)
+            return handle
 
     def _release(self, handle: _Handle) -> None:
         with self._lock:

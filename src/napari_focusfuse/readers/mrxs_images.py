@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -74,11 +73,11 @@ class Images:
         return found
 
     def tile(
-        self, slot: int, level: int, entry: Sequence[int]
-    ) -> AbstractContextManager[UInt8Image]:
-        """Lend the pixels of an image, (Y, X, 3), for as long as the ``with`` lasts."""
+        self, slot: int, level: int, entry: Sequence[int], look: Callable[[UInt8Image], None]
+    ) -> None:
+        """Call ``look`` with the pixels of an image, (Y, X, 3), which it must not keep."""
 
         def decode(out: UInt8Image) -> None:
             decode_tile(self._index.bytes_at(*entry[1:]), out)
 
-        return self._pool.held((slot, level, entry[0]), decode)
+        self._pool.use((slot, level, entry[0]), decode, look)

@@ -7,6 +7,7 @@ lie at fractions of a pixel (checked against OpenSlide pixel by pixel).
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,8 +46,8 @@ class Tiles:
     photo: Integers
     """Number of the photo at its top left."""
 
-    def chosen(self, keep: npt.NDArray[np.bool_]) -> Tiles:
-        """Return some of the tiles."""
+    def chosen(self, keep: Integers) -> Tiles:
+        """Return the tiles of these numbers, in this order."""
         return Tiles(self.image[keep], self.part[keep], self.place[keep], self.photo[keep])
 
 
@@ -134,16 +135,17 @@ class Photos:
         self._places = places
         self._real = real
         side = np.array(structure.zooms[0].tile) * structure.divisions
-        self._side = side
-        inside = (places > -side).all(axis=1) & (places < structure.base).all(axis=1) & real
-        self._number = np.flatnonzero(inside)
-        self._cells = np.array(
-            [base // s + 2 for base, s in zip(structure.base, side, strict=True)]
-        )
-        cell = places[self._number] // side + 1
+        self._side: tuple[int, int] = (int(side[0]), int(side[1]))
+        base = structure.base
+        self._cells = base[0] // self._side[0] + 2, base[1] // self._side[1] + 2
+        inside = np.flatnonzero((places > -side).all(axis=1) & (places < base).all(axis=1) & real)
+        cell = places[inside] // side + 1
         key = cell[:, 0] * self._cells[1] + cell[:, 1]
         order = np.argsort(key, kind="stable")
-        self._number, self._key = self._number[order], key[order]
+        self._by_cell = inside[order]
+        cells = np.arange(self._cells[0] * self._cells[1] + 1)
+        self._starts = np.searchsorted(key[order], cells)
+        """Where the photos of each cell, as large as a photo, begin in ``_by_cell``."""
 
     def parts(self, zoom: int) -> int:
         """Return into how many parts per side an image of a level is cut: one per photo."""
@@ -152,15 +154,15 @@ class Photos:
     def tiles(self, zoom: int, region: Region) -> Tiles:
         """Return the tiles under a region of a level, in the order of images."""
         level = self._structure.zooms[zoom]
-        photos = self._near(level.concat, region)
-        found = self._cut(level, photos)
+        found = self._cut(level, self._near(level.concat, region))
         height, width = (side / self.parts(zoom) for side in level.tile)
         y, x = found.place.T
-        over = (y < region.stop_y) & (y + np.ceil(height) + 1 > region.y)
-        found = found.chosen(over & (x < region.stop_x) & (x + np.ceil(width) + 1 > region.x))
+        over = (y < region.stop_y) & (y > region.y - math.ceil(height) - 1)
+        over &= (x < region.stop_x) & (x > region.x - math.ceil(width) - 1)
         # Parts are laid in the order of their photos.
-        order = np.argsort(found.image if self.parts(zoom) == 1 else found.photo)
-        return Tiles(found.image[order], found.part[order], found.place[order], found.photo[order])
+        rank = found.image if self.parts(zoom) == 1 else found.photo
+        needed = np.flatnonzero(over)
+        return found.chosen(needed[np.argsort(rank[needed])])
 
     def taken(
         self, zoom: int, tiles: Tiles, photos: npt.NDArray[np.bool_]
@@ -180,36 +182,38 @@ class Photos:
 
     def _near(self, concat: int, region: Region) -> Integers:
         """Return the photos that may touch a region."""
-        low = (np.array([region.y, region.x]) - 2) * concat - self._side
-        high = (np.array([region.stop_y, region.stop_x]) + 1) * concat
-        first = np.clip(low // self._side + 1, 0, self._cells - 1)
-        last = np.clip(high // self._side + 1, 0, self._cells - 1)
-        rows = np.arange(first[0], last[0] + 1) * self._cells[1]
-        starts = np.searchsorted(self._key, rows + first[1])
-        stops = np.searchsorted(self._key, rows + last[1], side="right")
-        found = [self._number[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-        photos = np.concatenate(found) if found else np.empty(0, np.int64)
-        places = self._places[photos]
-        touching = ((places > low) & (places < high)).all(axis=1)
-        return np.asarray(photos[touching])
+        top, bottom = self._cells_over(0, (region.y - 2) * concat, (region.stop_y + 1) * concat)
+        left, right = self._cells_over(1, (region.x - 2) * concat, (region.stop_x + 1) * concat)
+        rows = range(top * self._cells[1], (bottom + 1) * self._cells[1], self._cells[1])
+        return np.concatenate(
+            [self._by_cell[self._starts[r + left] : self._starts[r + right + 1]] for r in rows]
+        )
+
+    def _cells_over(self, axis: int, low: int, high: int) -> tuple[int, int]:
+        """Return the first and last cell whose photos may reach pixels of the scan."""
+        side, most = self._side[axis], self._cells[axis] - 1
+        return min(max(low // side, 0), most), min(max(high // side + 1, 0), most)
 
     def _cut(self, level: Zoom, photos: Integers) -> Tiles:
         """Return the tiles of photos: many images of each, or one part of an image."""
         structure = self._structure
         side, columns = structure.divisions, structure.images[1]
         row, column = np.divmod(photos, structure.photos[1])
-        first = np.stack([row, column], axis=1) * side
+        first_row, first_column = row * side, column * side
         place = self._places[photos] / level.concat
         if level.concat > side:
-            image = first // level.concat * level.concat
-            number = image[:, 0] * columns + image[:, 1]
-            return Tiles(number, (first - image) // side, place, photos)
+            part = np.stack([first_row % level.concat, first_column % level.concat], axis=1)
+            number = (first_row - part[:, 0]) * columns + first_column - part[:, 1]
+            return Tiles(number, part // side, place, photos)
         per_side = side // level.concat
-        within = np.stack(np.divmod(np.arange(per_side**2), per_side), axis=1)
-        image = (first[:, None] + within * level.concat).reshape(-1, 2)
-        number = image[:, 0] * columns + image[:, 1]
-        places = (place[:, None] + within * structure.zooms[0].tile).reshape(-1, 2)
-        return Tiles(number, np.zeros_like(image), places, np.repeat(photos, per_side**2))
+        y, x = np.divmod(np.arange(per_side**2), per_side)
+        steps = (y * columns + x) * level.concat
+        number = ((first_row * columns + first_column)[:, None] + steps).ravel()
+        height, width = structure.zooms[0].tile
+        shifts = np.stack([y * height, x * width], axis=1)
+        places = (place[:, None] + shifts).reshape(-1, 2)
+        parts = np.zeros(places.shape, dtype=np.int64)
+        return Tiles(number, parts, places, np.repeat(photos, len(steps)))
 
 
 def find_places(slide: Path, structure: Structure, index: Index) -> tuple[Places, list[str]]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 
 import numpy as np
 
@@ -36,9 +35,13 @@ class TilePool:
         self._users = [0] * self._count
         self._lock = threading.Lock()
 
-    @contextmanager
-    def held(self, key: Hashable, decode: Callable[[UInt8Image], None]) -> Iterator[UInt8Image]:
-        """Lend a tile (Y, X, 3), which is not overwritten inside the ``with``.
+    def use(
+        self,
+        key: Hashable,
+        decode: Callable[[UInt8Image], None],
+        look: Callable[[UInt8Image], None],
+    ) -> None:
+        """Call ``look`` with a tile (Y, X, 3), which is not overwritten meanwhile.
 
         Parameters
         ----------
@@ -46,19 +49,21 @@ class TilePool:
             Of the tile.
         decode
             Fills the memory it is given, if the tile is not there.
+        look
+            Must not keep the tile.
         """
         place, there = self._taken(key)
         if place is None:  # all are lent: as many threads read as there are tiles
             image = np.empty(self._shape, dtype=np.uint8)
             decode(image)
-            yield image
+            look(image)
             return
         try:
             image = self._memory()[place]
             if not there:
                 decode(image)
                 there = self._published(key, place)
-            yield image
+            look(image)
         finally:
             with self._lock:
                 self._users[place] -= 1
@@ -86,7 +91,8 @@ class TilePool:
             return self._places.setdefault(key, place) == place
 
     def _memory(self) -> UInt8Image:
-        with self._lock:
-            if self._block is None:
-                self._block = np.empty((self._count, *self._shape), dtype=np.uint8)
-            return self._block
+        if self._block is None:
+            with self._lock:
+                if self._block is None:
+                    self._block = np.empty((self._count, *self._shape), dtype=np.uint8)
+        return self._block

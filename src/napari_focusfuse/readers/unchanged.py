@@ -25,6 +25,10 @@ class Unchanged:
         self._slide = slide
         self._were = {file: _facts(file) for file in ([slide] if files is None else files)}
 
+    def watch(self, file: Path) -> None:
+        """Note what a further file is now."""
+        self._were.setdefault(file, _facts(file))
+
     def check(self, file: Path | None = None) -> None:
         """Compare one file with what it was, in some microseconds.
 

@@ -23,7 +23,7 @@ from slide_files import (
     write_pages,
 )
 
-SAMPLE = Path(__file__).parents[2] / "src" / "napari_focusfuse" / "samples" / "algae.ome.tif"
+SAMPLE = Path(__file__).parents[3] / "src" / "napari_focusfuse" / "samples" / "algae.ome.tif"
 
 
 @dataclass(frozen=True)

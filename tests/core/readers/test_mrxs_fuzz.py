@@ -13,6 +13,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("limits of memory and time as Linux has them", allow_module_level=True)
 
+from fuzz import fuzz_mrxs
 from fuzz.fuzz_mrxs import MOST_BYTES, Slow, Target, seeds
 from mrxs_files import Layout, focus_slots, write_mrxs
 from napari_focusfuse.readers import mrxs
@@ -53,6 +54,7 @@ def interrupt() -> None:
 )
 def test_what_counts_as_a_finding(target, monkeypatch, fault: Callable[[], None], finding):
     target(UNCHANGED)
+    monkeypatch.setattr(fuzz_mrxs, "MOST_SECONDS", 0.5)
     gc.collect()  # what other tests left behind is not given back under the limit
     read = mrxs.read_structure
     monkeypatch.setattr(mrxs, "read_structure", lambda *given: fault() or read(*given))

@@ -72,8 +72,6 @@ class Case:
     planes: int = 3
     risky: bool = False
     """Read by a library that may end the process, so that damaged files are tried in a child."""
-    watched: bool = True
-    """Whether a change is noticed at the next read, and not only where it cannot be decoded."""
 
 
 CASES = {
@@ -142,7 +140,6 @@ CASES = {
         Z_UM,
         mpp=(0.5, 0.25),
         extended=True,
-        watched=False,
     ),
     "folder": Case("folder", lambda f: write_folder(f / "s", STACK), levels=1, mpp=None),
 }
@@ -249,8 +246,6 @@ def test_an_empty_file_is_told(case, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files as they are")
 @pytest.mark.parametrize("harm", ["gone", "replaced", "longer", "shorter"])
 def test_a_slide_that_changes_while_it_is_open_is_told(case, harm, tmp_path, open_files):
-    if not case.watched:
-        pytest.skip("reads on in the files it has open")
     path = case.write(tmp_path)
     with open_slide(path) as slide:
         slide.read_region(slide.planes[0], 0, 0, 0, 9, 9)
