@@ -210,6 +210,16 @@ def fused_layer(
     return data, keywords, "image"
 
 
+def blurred_colours() -> dict[str, Any]:
+    """Return the colours of a blur mask: clear, and red from P = 0.5 on."""
+    return {
+        "name": "focusfuse blurred",
+        "colors": [(*MASK_COLOUR, 0.0), (*MASK_COLOUR, 1.0)],
+        "controls": [0.0, (BLURRED - 0.5) / 255, 1.0],
+        "interpolation": "zero",
+    }
+
+
 def mask_layer(
     region: Region, axes: Axes, *, name: str, provenance: Mapping[str, Any], **ours: Any
 ) -> LayerData:
@@ -223,12 +233,7 @@ def mask_layer(
         "rgb": False,
         "multiscale": False,
         "contrast_limits": (0, 255),
-        "colormap": {
-            "name": "focusfuse blurred",
-            "colors": [(*MASK_COLOUR, 0.0), (*MASK_COLOUR, 1.0)],
-            "controls": [0.0, (BLURRED - 0.5) / 255, 1.0],
-            "interpolation": "zero",
-        },
+        "colormap": blurred_colours(),
         "opacity": MASK_OPACITY,
         "blending": "translucent",
         "metadata": {KEY: {"kind": "blur mask", "provenance": dict(provenance), **ours}},

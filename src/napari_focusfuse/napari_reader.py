@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .layer_metadata import LayerData, slide_layers
 from .readers import is_slide_folder, open_slide
+from .slide import Slide, UnsupportedSlideError
 
 ReadSlides = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -22,7 +24,7 @@ def get_reader(path: str | Sequence[str]) -> ReadSlides | None:
 
 
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
-    """Open one or more slides and return their layers; no pixel is read here.
+    """Open one or more slides, or results of ours, and return their layers; no pixel is read here.
 
     Raises
     ------
@@ -30,8 +32,37 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
         In one sentence, which the viewer shows.
     """
     paths = [path] if isinstance(path, str) else path
-    return [layer for p in paths for layer in slide_layers(open_slide(p))]
+    return [layer for p in paths for layer in _layers(Path(p))]
+
+
+def _layers(path: Path) -> list[LayerData]:
+    """Return the layers of a slide, of a picture we fused from one, or of a map we made of one."""
+    from .map_layers import map_layers, result_layers
+    from .readers.pixel_map import open_map
+
+    try:
+        slide = open_slide(path)
+    except UnsupportedSlideError:
+        provenance = _provenance(path)
+        if provenance is None:
+            raise
+        return map_layers(open_map(path), provenance)
+    provenance = _provenance(path) if _may_be_ours(slide) else None
+    return slide_layers(slide) if provenance is None else result_layers(slide, provenance)
+
+
+def _may_be_ours(slide: Slide) -> bool:
+    return len(slide.planes) == 1 and slide.format in ("tiff", "ome-zarr")
+
+
+def _provenance(path: Path) -> dict[str, Any] | None:
+    from .writer import read_provenance
+
+    try:
+        return read_provenance(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _may_be_slide(path: Path) -> bool:
-    return is_slide_folder(path) if path.is_dir() else True
+    return is_slide_folder(path) or _provenance(path) is not None if path.is_dir() else True

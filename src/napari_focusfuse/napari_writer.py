@@ -18,7 +18,8 @@ def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     path
         Ends in ``.ome.tif``, ``.ome.tiff``, ``.ome.zarr`` or ``.png``; what exists is replaced.
     data
-        (Y, X), (Y, X, 3) or (Y, X, 4) uint8 array; what is not done (alpha 0) becomes white.
+        (Y, X), (Y, X, 3) or (Y, X, 4) uint8 array, or a (Y, X) float32 map; what is not done
+        (alpha 0) becomes white.
     attributes
         The layer's, as the viewer hands them to writers.
 

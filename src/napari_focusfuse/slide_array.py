@@ -60,7 +60,7 @@ _ALL = slice(None)
 
 
 @dataclass(frozen=True)
-class _Axis:
+class IndexAxis:
     """One axis of an index: the contiguous part to read, and what NumPy does with it after."""
 
     start: int
@@ -68,16 +68,17 @@ class _Axis:
     after: int | slice
 
 
-def _axis(key: object, size: int) -> _Axis:
+def index_axis(key: object, size: int) -> IndexAxis:
+    """Return what an index or slice takes of an axis of ``size``."""
     if isinstance(key, slice):
         wanted = range(size)[key]
         if not wanted:
-            return _Axis(0, 0, _ALL)
+            return IndexAxis(0, 0, _ALL)
         low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
         after = _ALL if wanted.step == 1 else slice(None, None, wanted.step)
-        return _Axis(low, high + 1, after)
+        return IndexAxis(low, high + 1, after)
     index = range(size)[operator.index(key)]  # type: ignore[arg-type]
-    return _Axis(index, index + 1, 0)
+    return IndexAxis(index, index + 1, 0)
 
 
 class SlideArray:
@@ -157,7 +158,10 @@ class SlideArray:
         keys += [_ALL] * (self.ndim - len(keys))
         chosen: Any = self.planes if self.flat else self.planes[keys.pop(0)]
         flat = self.flat or isinstance(chosen, FocalPlane)
-        rows, columns = _axis(keys[0], self.window.height), _axis(keys[1], self.window.width)
+        rows, columns = (
+            index_axis(keys[0], self.window.height),
+            index_axis(keys[1], self.window.width),
+        )
         part = SlideArray(
             self.slide,
             self.level,

@@ -69,15 +69,47 @@ def open_ome_zarr(path: Path, zero: int | None = None) -> OmeZarrSlide:
         If it is damaged, or is no 8-bit RGB image.
     """
     with told(path):
-        images = [image for folder in _image_folders(path) for image in _images(path, folder)]
-        if not images:
-            raise UnsupportedSlideError(
-                f"{path.name} is Zarr without an OME-Zarr image; open the folder of an image of "
-                "OME-Zarr 0.4 or 0.5."
-            )
-        largest = max(images, key=lambda image: math.prod(image.levels[0].yx))
+        images = _all_images(path)
+        largest = _largest(images)
         _check_colour(path, largest)
         return OmeZarrSlide(path, largest, [i for i in images if i is not largest], zero)
+
+
+def zarr_map(path: Path) -> tuple[list[ZarrArray], tuple[float, float] | None]:
+    """Return the levels of an image of one value per pixel, and its (y, x) um per pixel.
+
+    Raises
+    ------
+    UnsupportedSlideError
+        If it has channels or further axes.
+    """
+    image = _largest(_all_images(path))
+    if any(level.axes != "yx" for level in image.levels):
+        raise UnsupportedSlideError(f"{path.name} is no map of one value per pixel; open a slide.")
+    return [level.array for level in image.levels], _mpp(image)
+
+
+def _all_images(path: Path) -> list[_Image]:
+    images = [image for folder in _image_folders(path) for image in _images(path, folder)]
+    if not images:
+        raise UnsupportedSlideError(
+            f"{path.name} is Zarr without an OME-Zarr image; open the folder of an image of "
+            "OME-Zarr 0.4 or 0.5."
+        )
+    return images
+
+
+def _largest(images: Sequence[_Image]) -> _Image:
+    return max(images, key=lambda image: math.prod(image.levels[0].yx))
+
+
+def _mpp(image: _Image) -> tuple[float, float] | None:
+    units = _short_units(image)
+    return pixel_size(*(_size(image.levels[0], axis, units) for axis in "yx"))
+
+
+def _short_units(image: _Image) -> dict[str, str]:
+    return {axis: _UNITS.get(unit.lower(), unit) for axis, unit in image.units.items()}
 
 
 def _icc_profile(path: Path) -> bytes | None:
@@ -166,13 +198,12 @@ class OmeZarrSlide(Slide):
                 left_out.append(f"a level of {width} x {height} pixels with other focus layers")
             elif level.yx < self._levels[-1].yx:
                 self._levels.append(level)
-        units = {axis: _UNITS.get(unit.lower(), unit) for axis, unit in image.units.items()}
         super().__init__(
             path,
-            planes=_planes(full, units.get("z", "")),
+            planes=_planes(full, _short_units(image).get("z", "")),
             levels=[Level.under(full.yx, level.yx) for level in self._levels],
             zero=zero,
-            mpp=pixel_size(*(_size(full, axis, units) for axis in "yx")),
+            mpp=_mpp(image),
             icc_profile=_icc_profile(path),
             not_shown=[
                 *left_out,
@@ -313,6 +344,8 @@ def _check_sides(path: Path, stored: _Stored) -> None:
 def _check_colour(path: Path, image: _Image) -> None:
     """Refuse what is not red, green, blue: three channels of other colours are fluorescence."""
     channels = image.levels[0].side("c")
+    if image.levels[0].array.dtype != np.uint8:
+        raise not_rgb(path.name, f"{image.levels[0].array.dtype} values")
     if channels not in (3, 4):
         raise not_rgb(path.name, "a grey image" if channels == 1 else f"{channels} channels")
     if image.colours and image.colours[:3] != _RED_GREEN_BLUE:

@@ -1,8 +1,8 @@
 """Arrays of Zarr 2 and 3 in a folder, decoded chunk by chunk into buffers of the declared size.
 
 The zarr library trusts what it finds: a filter may name ``pickle``, which runs code, and a chunk of
-a kilobyte may unfold to gigabytes.  Here only plain 8-bit arrays and the usual compressors are
-read, and none can write more than a chunk.
+a kilobyte may unfold to gigabytes.  Here only plain arrays of bytes or floats and the usual
+compressors are read, and none can write more than a chunk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class _Shard:
 
 @dataclass(frozen=True)
 class ZarrArray:
-    """An array of unsigned bytes; safe to read from several threads."""
+    """An array of unsigned bytes or floats; safe to read from several threads."""
 
     slide: Path
     """What messages name."""
@@ -67,8 +67,9 @@ class ZarrArray:
     """Returns the name of the file of a chunk, or of a shard, relative to ``folder``."""
     fill: int
     shard: _Shard | None = None
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
 
-    def read(self, window: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+    def read(self, window: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
         """Read a window that lies inside the array.
 
         Parameters
@@ -76,7 +77,7 @@ class ZarrArray:
         window
             (start, stop) along each axis.
         """
-        out = np.full([stop - start for start, stop in window], self.fill, dtype=np.uint8)
+        out = np.full([stop - start for start, stop in window], self.fill, dtype=self.dtype)
         ranges = [
             range(start // side, -(-stop // side))
             for (start, stop), side in zip(window, self.chunk, strict=True)
@@ -125,9 +126,9 @@ class ZarrArray:
             stream.seek(begin)
             return stream.read(count)
 
-    def _decoded(self, data: bytes) -> npt.NDArray[np.uint8]:
+    def _decoded(self, data: bytes) -> npt.NDArray[Any]:
         """Decode a chunk; it can not become larger than the array declares."""
-        codecs, nbytes = self.codecs, math.prod(self.chunk)
+        codecs, nbytes = self.codecs, math.prod(self.chunk) * self.dtype.itemsize
         if codecs.checksum:
             data = data[:-4]
         if codecs.compressor is not None:
@@ -136,7 +137,7 @@ class ZarrArray:
             data = getattr(imagecodecs, f"{codecs.compressor}_decode")(data, out=nbytes)
         if len(data) != nbytes:
             raise damaged(self.slide, f"a chunk holds {len(data)} bytes instead of {nbytes}")
-        pixels = np.frombuffer(data, dtype=np.uint8)
+        pixels = np.frombuffer(data, dtype=self.dtype)
         if codecs.order is None:
             return pixels.reshape(self.chunk)
         stored = pixels.reshape([self.chunk[axis] for axis in codecs.order])
@@ -157,7 +158,7 @@ def open_array(slide: Path, folder: Path) -> ZarrArray:
     if min(sides, default=0) <= 0 or len(array.shape) != len(array.chunk):
         raise damaged(slide, f"it claims shape {array.shape} in chunks of {array.chunk}")
     count = math.prod(-(-a // b) for a, b in zip(array.shape, array.chunk, strict=True))
-    if math.prod(array.chunk) > _MAX_CHUNK_BYTES or count > _MAX_CHUNKS:
+    if math.prod(array.chunk) * array.dtype.itemsize > _MAX_CHUNK_BYTES or count > _MAX_CHUNKS:
         raise damaged(slide, f"it claims {count} chunks of {array.chunk}")
     if array.shard is not None:
         pairs = list(zip(array.shard.shape, array.chunk, strict=True))
@@ -186,7 +187,7 @@ def _version_2(slide: Path, folder: Path) -> ZarrArray:
         raise damaged(slide, f"array {folder.name} is missing")
     compressor = (about.get("compressor") or {}).get("id")
     names = [item.get("id", "") for item in about.get("filters") or ()] + [compressor]
-    _check_kind(slide, str(about.get("dtype")).lstrip("|<>"), names)
+    dtype = _check_kind(slide, str(about.get("dtype")).lstrip("|<"), names)
     separator = about.get("dimension_separator", ".")
     shape = _sides(about["shape"])
     backwards = tuple(reversed(range(len(shape)))) if about.get("order") == "F" else None
@@ -199,6 +200,7 @@ def _version_2(slide: Path, folder: Path) -> ZarrArray:
         _Codecs(compressor, order=backwards),
         _names("", "/" if separator == "/" else "."),
         _fill(about.get("fill_value")),
+        dtype=dtype,
     )
 
 
@@ -217,8 +219,10 @@ def _version_3(slide: Path, folder: Path) -> ZarrArray:
         shard = _Shard(grid, at_end, "crc32c" in index)
     names = [str(item["name"]).removeprefix("numcodecs.") for item in codecs]
     compressors = [name for name in names if name not in ("bytes", "transpose", "crc32c")]
-    kind = {"uint8": "u1"}.get(str(about.get("data_type")), str(about.get("data_type")))
-    _check_kind(slide, kind, compressors)
+    kind = str(about.get("data_type"))
+    big = any(item.get("configuration", {}).get("endian") == "big" for item in codecs)
+    kind = {"uint8": "u1", "float32": ">f4" if big else "f4"}.get(kind, kind)
+    dtype = _check_kind(slide, kind, compressors)
     orders = [item["configuration"]["order"] for item in codecs if item["name"] == "transpose"]
     order = _order(slide, orders, len(chunk))
     keys = about.get("chunk_key_encoding", {"name": "default"})
@@ -234,16 +238,18 @@ def _version_3(slide: Path, folder: Path) -> ZarrArray:
         _names("c" if plain else "", "/" if separator == "/" else "."),
         _fill(about.get("fill_value")),
         shard,
+        dtype,
     )
 
 
-def _check_kind(slide: Path, dtype: str, codecs: Sequence[str | None]) -> None:
-    """Refuse what is no plain array of bytes, or coded in a way we do not trust."""
-    if dtype != "u1":
+def _check_kind(slide: Path, dtype: str, codecs: Sequence[str | None]) -> np.dtype[Any]:
+    """Refuse what is no plain array of bytes or floats, or coded in a way we do not trust."""
+    if dtype not in ("u1", "f4"):
         raise not_rgb(slide.name, f"{dtype} values")
     used = [name for name in codecs if name]
     if len(used) > 1 or not set(used) <= set(_COMPRESSORS):
         raise not_rgb(slide.name, f"chunks stored by {', '.join(used)}")
+    return np.dtype(f"<{dtype}")
 
 
 def _order(slide: Path, orders: Sequence[Any], count: int) -> tuple[int, ...] | None:

@@ -1,0 +1,148 @@
+"""Files we wrote, opened again: each lies over the slide it was made of.
+
+Pure functions, no viewer import.  What a file says of itself comes from anywhere, so it is checked
+before anything is placed by it.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from .layer_metadata import (
+    KEY,
+    MASK_OPACITY,
+    Axes,
+    LayerData,
+    blurred_colours,
+    overlay_axes,
+    slide_layers,
+)
+from .readers.pixel_map import PixelMap
+from .slide import Slide
+
+MAP_OPACITY = 0.7
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a result lies in the slide it was made of."""
+
+    origin: tuple[int, int]
+    """(y, x) of its first pixel, in pixels of its level."""
+    downsample: tuple[float, float]
+    """(y, x) pixels of the slide's level 0 for one of its level."""
+
+    @classmethod
+    def noted(cls, provenance: Mapping[str, Any]) -> Placement | None:
+        """Return the placement in a provenance, or None if it has no plausible one."""
+        region, downsample = provenance.get("region"), provenance.get("level_downsample")
+        if not _numbers(region, 4) or not _numbers(downsample, 2) or min(downsample) < 1:
+            return None
+        return cls((int(region[0]), int(region[1])), (downsample[0], downsample[1]))
+
+    def axes(self, mpp: tuple[float, float] | None) -> Axes:
+        """Return the axes of a result of ``mpp`` (y, x) um per pixel over its slide's layer."""
+        down = self.downsample
+        full = (1.0, 1.0) if mpp is None else (mpp[0] / down[0], mpp[1] / down[1])
+        units = ("pixel",) * 2 if mpp is None else ("um",) * 2
+        return overlay_axes(Axes(full, (0.0, 0.0), units, ("y", "x")), down, self.origin)
+
+
+def _numbers(values: object, count: int) -> TypeGuard[list[float]]:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    )
+
+
+_WHOLE = Placement((0, 0), (1.0, 1.0))
+
+
+def result_layers(slide: Slide, provenance: Mapping[str, Any]) -> list[LayerData]:
+    """Return the layers of a fused picture that was opened as a slide, in its place."""
+    layers = slide_layers(slide)
+    placement = Placement.noted(provenance)
+    for _, keywords, _ in layers:
+        keywords["metadata"][KEY]["provenance"] = dict(provenance)
+        if placement is not None and len(slide.planes) == 1:
+            keywords.update(placement.axes(slide.mpp).keywords())
+    return layers
+
+
+def map_layers(source: PixelMap, provenance: Mapping[str, Any]) -> list[LayerData]:
+    """Return the layer of a map: a blur mask in red, anything else in colours over its range.
+
+    The map is closed when the layer is gone.
+    """
+    name = map_name(source, provenance)
+    about = _maps(provenance).get(name or "", {})
+    stem = source.path.name.partition(".ome.")[0]
+    axes = (Placement.noted(provenance) or _WHOLE).axes(source.mpp)
+    keywords: dict[str, Any] = {
+        "name": stem,
+        "rgb": False,
+        "multiscale": True,
+        "blending": "translucent",
+        "metadata": {
+            KEY: {
+                "kind": "blur mask" if name == "mask" else "map",
+                "map": name,
+                "unit": about.get("unit"),
+                "mpp": source.mpp,
+                "provenance": dict(provenance),
+            }
+        },
+        **axes.keywords(),
+    }
+    if name == "mask":
+        colours = {"colormap": blurred_colours(), "opacity": MASK_OPACITY}
+        keywords |= {"contrast_limits": (0, 255), **colours}
+    else:
+        keywords |= {"colormap": "viridis", "opacity": MAP_OPACITY}
+        keywords["contrast_limits"] = _limits(source, about)
+    levels = list(source.levels)
+    weakref.finalize(levels[0], source.close)
+    return [(levels, keywords, "image")]
+
+
+def map_name(source: PixelMap, provenance: Mapping[str, Any]) -> str | None:
+    """Return which of the maps of a fusion a file holds, or None if it does not say.
+
+    The entry ``map`` names it.  Without it, a map of floats is the one that has a unit, and one of
+    bytes the one that has none.
+    """
+    if isinstance(name := provenance.get("map"), str):
+        return name
+    floats = source.levels[0].dtype.kind == "f"
+    fitting = [
+        name
+        for name, about in _maps(provenance).items()
+        if (about.get("unit") is not None) == floats
+    ]
+    if "mask" in fitting or (provenance.get("mask_plane") and not floats):
+        return "mask"
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _maps(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    maps = provenance.get("maps")
+    if not isinstance(maps, dict):
+        return {}
+    return {name: about for name, about in maps.items() if isinstance(about, dict)}
+
+
+def _limits(source: PixelMap, about: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the range of a map as the file says it, or as its coarsest level has it."""
+    if source.levels[0].dtype.kind != "f":
+        return 0, 255
+    stated = [about.get("low"), about.get("high")]
+    if _numbers(stated, 2) and stated[0] < stated[1]:
+        return stated[0], stated[1]
+    values = source.levels[-1][:]
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if low < high else (low - 1, low + 1)
