@@ -18,7 +18,8 @@ from focusfuse_training.masks import Confusion
 from focusfuse_training.material import Sample, Square, Task, of_data_set, of_run, squares_in
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
 from focusfuse_training.stack import StackFile, TrainingStack
-from focusfuse_training.summary import Condition, Spread
+from focusfuse_training.summary import Condition, OtherImagesError, Spread
+from focusfuse_training.tables import tables
 from napari_focusfuse.fusion.catalogue import blur_companion, load_method, model_info
 from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.metrics import VARIANTS, score
@@ -219,6 +220,23 @@ def test_a_row_that_some_stack_does_not_allow_is_left_out() -> None:
     rows = [Entry("a", 1, Sample.layer0.fget), Entry("b", 3, oracle, "oracle")]  # type: ignore[attr-defined]
     result = Scorer([])(Task(np.full((96, 96, 3), 200, dtype=np.uint8), 4.0, 0), None)
     assert Condition.of("x", rows, [result]).rows == ()
+
+
+def test_models_of_an_earlier_evaluation_join_those_of_the_same_images(done: Evaluation) -> None:
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    scorer, earlier = Scorer([]), done.scores["8 um"]
+    rows = [Entry("layer 0", 1, Sample.layer0.fget, "input")]  # type: ignore[attr-defined]
+    scorer.rows = rows
+    results = [scorer(task, None) for task in material.conditions["8 um"]]
+    both = Condition.of("8 um", rows, results).beside(earlier)
+    assert [row.name for row in both.rows][1:] == list(earlier["error_ratio"])
+    assert both.spread("three-seed1", "CC").mean == pytest.approx(
+        np.mean(earlier["images"]["three-seed1"]["CC"])
+    )
+    assert both.beside(earlier).rows == both.rows
+    assert "| one |" in tables(both, [])[0].markdown()
+    with pytest.raises(OtherImagesError, match="other images"):
+        Condition.of("8 um", rows, results[::-1]).beside(earlier)
 
 
 @pytest.mark.parametrize(

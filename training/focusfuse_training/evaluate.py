@@ -14,7 +14,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,6 +67,8 @@ class Request:
     jobs: int = 0
     """Processes; 0: one a core."""
     data_set: str = "cric"
+    beside: Path | None = None
+    """An earlier ``scores.json`` on the same images, whose models join the tables."""
     command: str = "focusfuse evaluate"
 
 
@@ -80,6 +82,7 @@ def evaluate(request: Request) -> None:
     """
     found = find_candidates(request.models)
     material = _material(request)
+    earlier = {} if request.beside is None else _earlier(request.beside)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,10 +96,13 @@ def evaluate(request: Request) -> None:
         for name, tasks in material.conditions.items():
             threshold = _threshold(material.tuning[name]) if scorer.detectors else None
             found_here = Condition.of(name, scorer.rows, list(score(tasks, threshold)))
+            if name in earlier:
+                found_here = found_here.beside(earlier[name])
             conditions.append(found_here)
             scores[name] = found_here.as_json()
             log.info("%s: %s %s", name, scores[name]["error_ratio"], scores[name]["masks"])
-            _write(request, candidates, material, conditions, scores)
+            head = (*_head(material, conditions, candidates), *_said(earlier, conditions))
+            _write(request, candidates, head, conditions, scores)
             for candidate in candidates:
                 note_scores(candidate, _of_model(candidate.label, scores))
 
@@ -115,6 +121,29 @@ def _material(request: Request) -> Material:
     return of_data_set(request.data_set, data, request.depths, request.patches, drawn=request.drawn)
 
 
+def _earlier(path: Path) -> dict[str, Any]:
+    """Return an earlier evaluation, as its ``scores.json`` has it."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        list(found["about"]["head"])
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); see --beside.") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} holds no earlier scores; give a scores.json.") from None
+    return found
+
+
+def _said(earlier: Mapping[str, Any], conditions: Sequence[Condition]) -> Iterator[str]:
+    """Yield what the earlier evaluation said of the models that join the tables."""
+    if not earlier:
+        return
+    yield f"Rows of an earlier evaluation of the same images: `{earlier['about']['command']}`"
+    labels = {row.name for c in conditions for row in c.rows if row.name not in c.whole}
+    for sentence in earlier["about"]["head"]:
+        if sentence.partition(":")[0] in labels:
+            yield sentence
+
+
 def _threshold(tasks: Sequence[Task]) -> float | None:
     """Fit the control's threshold on training stacks of which every pixel is known."""
     samples = [sample for sample in (task.render() for task in tasks) if sample.known.all()]
@@ -126,7 +155,7 @@ def _threshold(tasks: Sequence[Task]) -> float | None:
 def _write(
     request: Request,
     candidates: Sequence[Candidate],
-    material: Material,
+    head: Sequence[str],
     conditions: Sequence[Condition],
     scores: Mapping[str, Any],
 ) -> None:
@@ -139,8 +168,7 @@ def _write(
         )
         for condition in conditions
     )
-    head = _head(material, conditions, candidates)
-    report = Report("Evaluation", head, request.command, sections)
+    report = Report("Evaluation", tuple(head), request.command, sections)
     about = {"head": list(head), "command": request.command}
     texts = {
         "tables.md": report.markdown(),
@@ -239,6 +267,12 @@ def parse(arguments: Sequence[str]) -> Request:
     )
     parser.add_argument("--drawn", action="store_true", help="score on drawn smears instead")
     parser.add_argument("--patches", type=int, default=PATCHES, help="images of the tables")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="SCORES.json",
+        help="let the models of an earlier evaluation on the same images join the tables",
+    )
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one a core)")
     parser.add_argument("--data-set", default="cric", help="name of the data set, or its .toml")
     options = parser.parse_args(arguments)
@@ -253,6 +287,7 @@ def parse(arguments: Sequence[str]) -> Request:
         patches=options.patches,
         jobs=options.jobs,
         data_set=options.data_set,
+        beside=options.beside,
         command=shlex.join(["focusfuse", "evaluate", *arguments]),
     )
 

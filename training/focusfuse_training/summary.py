@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from napari_focusfuse.slide import FocusFuseError, UInt8Image
+
 from .candidates import Candidate
 from .masks import Confusion
+from .material import Sample
 from .scoring import LAYER0, LAYER0_OF_THREE, Entry, Result, Scores
 
 MASK_SCORES = ("iou", "iou_sharp", "precision", "recall")
+SAME = 1e-3
+"""How far the untouched layer's scores may differ between machines that round light differently."""
+
+
+class OtherImagesError(FocusFuseError, ValueError):
+    """Scores to stand beside each other were taken on different images."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,51 @@ class Condition:
             tuple(pictures for result in results for pictures in result.shown),
         )
 
+    def beside(self, earlier: Mapping[str, Any]) -> Condition:
+        """Return it with the models of an earlier evaluation on the same images.
+
+        A model that was scored now as well keeps its score of now.
+
+        Parameters
+        ----------
+        earlier
+            The condition in an earlier ``scores.json``, see :meth:`as_json`.
+
+        Raises
+        ------
+        OtherImagesError
+            If the untouched layer scored otherwise then, image by image: the images were others.
+        """
+        now = {
+            metric: [scores[metric] for scores in self.images[LAYER0]]
+            for metric in earlier["images"][LAYER0]
+        }
+        then = earlier["images"][LAYER0]
+        if any(
+            len(values) != len(then[metric]) or not np.allclose(values, then[metric], rtol=SAME)
+            for metric, values in now.items()
+        ):
+            raise OtherImagesError(
+                f"The earlier scores are of other images than those of {self.name}; evaluate with "
+                "the same --data, --depths and --patches."
+            )
+        known = earlier.get("models", earlier["error_ratio"])
+        models = [name for name in known if name not in self.images]
+        return replace(
+            self,
+            rows=(*self.rows, *(Entry(n, earlier["planes"][n], _gone) for n in models)),
+            images={
+                **self.images,
+                **{
+                    name: [
+                        dict(zip(earlier["images"][name], values, strict=True))
+                        for values in zip(*earlier["images"][name].values(), strict=True)
+                    ]
+                    for name in models
+                },
+            },
+        )
+
     def of_planes(self, several: bool) -> tuple[Entry, ...]:
         """Return the rows of methods that are given several planes, or one."""
         return tuple(row for row in self.rows if (row.planes > 1) == several)
@@ -94,7 +148,7 @@ class Condition:
         error = {name: 1 - scores["SSIM-paper"] for name, scores in self.table().items()}
         selections = [row.name for row in self.rows if row.kind == "classical" and row.planes > 1]
         ratios = {}
-        for row in (row for row in self.rows if row.kind == "model"):
+        for row in (row for row in self.rows if row.kind == "model" and row.name in error):
             rivals = [LAYER0] if row.planes == 1 else [*selections, LAYER0_OF_THREE]
             best = min(error[name] for name in rivals)
             ratios[row.name] = error[row.name] / best if best else math.inf
@@ -115,11 +169,16 @@ class Condition:
             "error_ratio": self.error_ratios(),
             "masks": self.mask_scores(),
             "planes": {row.name: row.planes for row in self.rows},
+            "models": [row.name for row in self.rows if row.kind == "model"],
             "images": {
                 name: {metric: [scores[metric] for scores in images] for metric in metrics}
                 for name, images in self.images.items()
             },
         }
+
+
+def _gone(sample: Sample) -> UInt8Image:
+    raise ValueError("the row was scored earlier; its model is not here")
 
 
 def pairs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:
