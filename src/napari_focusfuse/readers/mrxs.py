@@ -7,7 +7,7 @@ ini file and the table of lists; the list of a plane and level is read when a pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,16 +192,12 @@ class MiraxSlide(Slide):
         """
         with told(self.path):
             canvas = Canvas(region.height, region.width, self.background, mixed=True)
-            tiles = self._places.tiles(level, region)
             blank = np.zeros((*self._structure.zooms[level].tile, 3), dtype=np.uint8)
-            self._lay(
-                canvas,
-                self._slot(plane),
-                level,
-                region,
-                tiles,
-                lambda slot, level, entry, look: look(blank),
+            entries, tiles = self._there(
+                self._slot(plane), level, self._places.tiles(level, region)
             )
+            for _, lay in self._laid(canvas, level, region, entries, tiles):
+                lay(blank)
             return canvas.alpha()
 
     def _read(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
@@ -211,36 +207,45 @@ class MiraxSlide(Slide):
     def _painted(self, plane: FocalPlane, level: int, region: Region, tiles: Tiles) -> UInt8Image:
         if not self.stored(plane, level):
             return self._computed(plane, level, region)
+        slot = self._slot(plane)
+        entries, tiles = self._there(slot, level, tiles)
+        self._index.check(set(entries[:, 3].tolist()))
         mixed = self._places.parts(level) > 1 or bool((tiles.place % 1).any())
         canvas = Canvas(region.height, region.width, self.background, mixed=mixed)
-        self._lay(canvas, self._slot(plane), level, region, tiles, self._images.tile)
+        for entry, lay in self._laid(canvas, level, region, entries, tiles):
+            self._images.tile(slot, level, entry, lay)
         return canvas.finish()
 
-    def _lay(
-        self,
-        canvas: Canvas,
-        slot: int,
-        level: int,
-        region: Region,
-        tiles: Tiles,
-        with_tile: Callable[[int, int, Sequence[int], Callable[[UInt8Image], None]], None],
-    ) -> None:
-        """Lay the tiles of a region that a slot has, in the order of images."""
+    def _there(self, slot: int, level: int, tiles: Tiles) -> tuple[npt.NDArray[np.int32], Tiles]:
+        """Return which of some tiles a slot has: (n, 4), as in its list, and their places."""
         lists = self._images.lists(slot, level)
         images = lists[0]
         if not len(images):
-            return
+            return np.empty((0, 4), np.int32), tiles.chosen(np.empty(0, np.int64))
         at = np.minimum(np.searchsorted(images, tiles.image.astype(np.int32)), len(images) - 1)
         there = images[at] == tiles.image
-        if self._records.stored(slot, 0) and level > 0:
+        if level > 0 and self._records.stored(slot, 0):
             there &= self._places.taken(level, tiles, self._images.photos(slot))
+        if not there.all():
+            tiles, at = tiles.chosen(there.nonzero()[0]), at[there]
+        return lists[:, at].T, tiles
+
+    def _laid(
+        self,
+        canvas: Canvas,
+        level: int,
+        region: Region,
+        entries: npt.NDArray[np.int32],
+        tiles: Tiles,
+    ) -> Iterator[tuple[list[int], Callable[[UInt8Image], None]]]:
+        """Yield each tile and what lays its pixels, in the order the canvas wants."""
         parts = self._places.parts(level)
         high, wide = (side / parts for side in self._structure.zooms[level].tile)
-        there = np.flatnonzero(there)[:: -1 if canvas.topmost_first else 1]
+        order = -1 if canvas.topmost_first else 1
         for entry, (top, left), (row, column) in zip(
-            lists[:, at[there]].T.tolist(),
-            tiles.place[there].tolist(),
-            tiles.part[there].tolist(),
+            entries[::order].tolist(),
+            tiles.place[::order].tolist(),
+            tiles.part[::order].tolist(),
             strict=True,
         ):
 
@@ -251,7 +256,7 @@ class MiraxSlide(Slide):
             ) -> None:
                 canvas.lay(Tile(image).part(*part) if parts > 1 else Tile(image), *place)
 
-            with_tile(slot, level, entry, lay)
+            yield entry, lay
 
     def _computed(self, plane: FocalPlane, level: int, region: Region) -> UInt8Image:
         """Halve the next finer level, tile by tile, for a level that is not stored."""

@@ -100,12 +100,11 @@ class RangeReader:
     Parameters
     ----------
     folder
-        The slide; only files it has named are read, and only while they are what they were.
+        The slide, which has named the files.
     """
 
     def __init__(self, folder: SlideFolder) -> None:
         self._slide = folder.slide
-        self._unchanged = folder.unchanged
         self._handles: OrderedDict[Path, _Handle] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -116,9 +115,8 @@ class RangeReader:
         Raises
         ------
         SlideError
-            If the file ends before, is not what it was, or the slide was closed.
+            If the file ends before, or the slide was closed.
         """
-        self._unchanged.check(path)
         handle = self._taken(path)
         try:
             data = _pread(handle, length, offset)

@@ -8,7 +8,7 @@ further read.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ class Index:
     def __init__(self, folder: SlideFolder, structure: Structure, reader: RangeReader) -> None:
         self.slide: Path = folder.slide
         self._structure = structure
-        self._reader = reader
+        self._reader, self._unchanged = reader, folder.unchanged
         self.file = folder.file(structure.index_file)
         self.data: tuple[StoredFile, ...] = tuple(folder.file(name) for name in structure.files)
         self._sizes = np.array([file.size for file in self.data], dtype=np.int64)
@@ -97,10 +97,16 @@ class Index:
     def payload(self, entry: Entries | np.void, most: int | None = None) -> bytes:
         """Return the bytes an entry points to, at most ``most`` of them."""
         _, offset, length, file = (int(entry[name]) for name in ENTRY.names or ())
+        self.check([file])
         return self.bytes_at(offset, length if most is None else min(most, length), file)
 
+    def check(self, files: Iterable[int]) -> None:
+        """Refuse to go on if data files are not what they were when the slide was opened."""
+        for file in files:
+            self._unchanged.check(self.data[file].path)
+
     def bytes_at(self, offset: int, length: int, file: int) -> bytes:
-        """Return a range of a data file."""
+        """Return a range of a data file, which the caller checks once for many ranges."""
         return self._reader.read(self.data[file].path, offset, length)
 
     def items(self, record: int) -> list[bytes]:
@@ -180,6 +186,7 @@ class Index:
     def _bytes(self, at: int, length: int) -> bytes:
         if at < 0 or at + length > self.file.size:
             raise self._wrong(f"is cut short, or points to byte {at} of {self.file.size}")
+        self._unchanged.check(self.file.path)
         return self._reader.read(self.file.path, at, length)
 
     def _wrong(self, what: str) -> SlideError:

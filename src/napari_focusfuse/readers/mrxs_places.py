@@ -146,6 +146,10 @@ class Photos:
         cells = np.arange(self._cells[0] * self._cells[1] + 1)
         self._starts = np.searchsorted(key[order], cells)
         """Where the photos of each cell, as large as a photo, begin in ``_by_cell``."""
+        grid = np.stack(np.divmod(np.arange(len(places)), structure.photos[1]), axis=1)
+        self._first = grid * structure.divisions
+        """(photos, 2): row and column of the first image of each photo."""
+        self._inside = {zoom.concat: self._images_of_a_photo(zoom) for zoom in structure.zooms}
 
     def parts(self, zoom: int) -> int:
         """Return into how many parts per side an image of a level is cut: one per photo."""
@@ -161,8 +165,8 @@ class Photos:
         over &= (x < region.stop_x) & (x > region.x - math.ceil(width) - 1)
         # Parts are laid in the order of their photos.
         rank = found.image if self.parts(zoom) == 1 else found.photo
-        needed = np.flatnonzero(over)
-        return found.chosen(needed[np.argsort(rank[needed])])
+        needed = over.nonzero()[0]
+        return found.chosen(needed[rank[needed].argsort()])
 
     def taken(
         self, zoom: int, tiles: Tiles, photos: npt.NDArray[np.bool_]
@@ -194,26 +198,29 @@ class Photos:
         side, most = self._side[axis], self._cells[axis] - 1
         return min(max(low // side, 0), most), min(max(high // side + 1, 0), most)
 
-    def _cut(self, level: Zoom, photos: Integers) -> Tiles:
-        """Return the tiles of photos: many images of each, or one part of an image."""
+    def _images_of_a_photo(self, zoom: Zoom) -> tuple[Integers, Integers]:
+        """Return by how much their numbers, and their places (n, 2), differ from the first's."""
         structure = self._structure
-        side, columns = structure.divisions, structure.images[1]
-        row, column = np.divmod(photos, structure.photos[1])
-        first_row, first_column = row * side, column * side
-        place = self._places[photos] / level.concat
-        if level.concat > side:
-            part = np.stack([first_row % level.concat, first_column % level.concat], axis=1)
-            number = (first_row - part[:, 0]) * columns + first_column - part[:, 1]
-            return Tiles(number, part // side, place, photos)
-        per_side = side // level.concat
-        y, x = np.divmod(np.arange(per_side**2), per_side)
-        steps = (y * columns + x) * level.concat
-        number = ((first_row * columns + first_column)[:, None] + steps).ravel()
+        per_side = structure.divisions // zoom.concat
+        y, x = np.divmod(np.arange(per_side**2), max(per_side, 1))
         height, width = structure.zooms[0].tile
         shifts = np.stack([y * height, x * width], axis=1)
-        places = (place[:, None] + shifts).reshape(-1, 2)
-        parts = np.zeros(places.shape, dtype=np.int64)
-        return Tiles(number, parts, places, np.repeat(photos, len(steps)))
+        return (y * structure.images[1] + x) * zoom.concat, shifts
+
+    def _cut(self, level: Zoom, photos: Integers) -> Tiles:
+        """Return the tiles of photos: many images of each, or one part of an image."""
+        side, columns = self._structure.divisions, self._structure.images[1]
+        first, place = self._first[photos], self._places[photos] / level.concat
+        if level.concat > side:
+            within = first % level.concat
+            row, column = (first - within).T
+            return Tiles(row * columns + column, within // side, place, photos)
+        steps, shifts = self._inside[level.concat]
+        row, column = first.T
+        number = (row * columns + column)[:, None] + steps
+        places = place[:, None] + shifts
+        parts = np.zeros((number.size, 2), dtype=np.int64)
+        return Tiles(number.ravel(), parts, places.reshape(-1, 2), photos.repeat(len(steps)))
 
 
 def find_places(slide: Path, structure: Structure, index: Index) -> tuple[Places, list[str]]:
