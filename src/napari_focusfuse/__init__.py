@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .fusion import Fusion, fuse
     from .readers import open_slide
     from .slide import FocalPlane, FocusFuseError, Level, Region, Slide
+    from .whole_slide import fuse_slide, slide_job
     from .writer import read_provenance, write_image
 
 __version__ = version("napari-focusfuse")
@@ -23,8 +24,10 @@ _HOMES = {
     "Region": "slide",
     "Slide": "slide",
     "fuse": "fusion",
+    "fuse_slide": "whole_slide",
     "open_slide": "readers",
     "read_provenance": "writer",
+    "slide_job": "whole_slide",
     "write_image": "writer",
 }
 
@@ -37,8 +40,10 @@ __all__ = [
     "Slide",
     "__version__",
     "fuse",
+    "fuse_slide",
     "open_slide",
     "read_provenance",
+    "slide_job",
     "write_image",
 ]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .process_lock import is_alive, started
 from .slide import FocusFuseError
 from .training_config import RecipeError, TrainingConfig, read_toml
 
@@ -298,7 +299,7 @@ class TrainingRun:
                 f"{self.folder} is being trained by process {owner}; stop that one, or choose "
                 "another folder."
             )
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": _started(os.getpid())}
+        mine = {"pid": os.getpid(), "host": socket.gethostname(), "start": started(os.getpid())}
         try:
             self._write(self.lock_file, json.dumps(mine))
         except OSError as error:
@@ -322,7 +323,7 @@ class TrainingRun:
             return None
         if host != socket.gethostname():
             return pid
-        return pid if _alive(pid) and _started(pid) == start else None
+        return pid if is_alive(pid) and started(pid) == start else None
 
     def _write(self, path: Path, text: str) -> None:
         partial = path.with_name(f"{path.name}.partial")
@@ -339,36 +340,3 @@ def parse_record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
-
-
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill(pid, 0) would end the process
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # type: ignore[attr-defined,unused-ignore]
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """Return Linux' fields of a process after its name, or nothing elsewhere."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return []
-
-
-def _is_zombie(pid: int) -> bool:
-    return _stat_fields(pid)[:1] == ["Z"]
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, so that a reused number is not taken for the same one."""
-    found = _stat_fields(pid)
-    return found[19] if len(found) > 19 else ""

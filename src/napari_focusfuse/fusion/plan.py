@@ -20,8 +20,8 @@ class Preset:
     """How a slide is cut into tiles."""
 
     name: str
-    tile: int
-    """Side of a tile as it is read, in pixels."""
+    tile: int | None
+    """Side of a tile as it is read, in pixels; None: so large that margins cost little."""
     margin: int | None
     """Pixels at each side without weight; None: the reach of method and blur detector."""
     ramp: int
@@ -31,6 +31,16 @@ class Preset:
 DEFAULT = Preset("default", tile=512, margin=None, ramp=8)
 PAPER = Preset("paper", tile=512, margin=0, ramp=128)
 """The paper's tiling: 512 px tiles, 128 px redundancy, distance weighting over all of it."""
+SLIDE = Preset("slide", tile=None, margin=None, ramp=0)
+"""For whole slides.  Exact methods need no ramp: neighbouring tiles agree to the last bit where
+they meet.  Of the others each pixel comes from one tile, so that blocks of tiles need not be
+computed twice where they meet."""
+PRESETS = {preset.name: preset for preset in (DEFAULT, PAPER, SLIDE)}
+_STEPS = (1024, 1536, 2048)
+"""Distances of tiles in :data:`SLIDE`: multiples of the 512 px tiles of files.  More would need
+more than 2 GB of memory."""
+_MOST_READ = 1.2
+"""How many pixels a tile of an exact method may read for each it gives, at most."""
 _COARSEST = 32
 """The coarsest alignment in pixels of a method that is anchored only."""
 
@@ -111,6 +121,7 @@ def plan_fusion(
     preset: Preset = DEFAULT,
     *,
     centre: FocalPlane | None = None,
+    max_pixels: int | None = MAX_REGION_PIXELS,
 ) -> FusionPlan:
     """Plan a fusion.  Imports no torch and reads no pixel, so a window may call it at any time.
 
@@ -125,13 +136,15 @@ def plan_fusion(
     centre
         The plane whose blur the mask shows; None: the slide's layer 0 if all planes are fused, else
         the middle one.
+    max_pixels
+        Largest region; None where the result is not kept in memory.
 
     Raises
     ------
     RegionError
         If the level does not exist, the region lies outside the slide, or is too large for memory.
     """
-    inside = _inside(slide, level, region)
+    inside = _inside(slide, level, region, max_pixels)
     warnings = [
         step_warning(slide, info, planes),
         scale_warning(info, level_mpp(slide, level)),
@@ -155,7 +168,7 @@ def plan_fusion(
     )
 
 
-def _inside(slide: Slide, level: int, region: Region) -> Region:
+def _inside(slide: Slide, level: int, region: Region, max_pixels: int | None) -> Region:
     height, width = level_shape(slide, level)
     inside = region.clipped(height, width)
     if not inside.height or not inside.width:
@@ -163,10 +176,10 @@ def _inside(slide: Slide, level: int, region: Region) -> Region:
             f"The region at y {region.y}, x {region.x} of {region.height} x {region.width} pixels "
             f"lies outside the slide, which has {height} x {width}; choose one inside."
         )
-    if inside.height * inside.width > MAX_REGION_PIXELS:
+    if max_pixels is not None and inside.height * inside.width > max_pixels:
         raise RegionError(
             f"A region of {inside.height} x {inside.width} pixels is too large to fuse in memory; "
-            f"choose at most {MAX_REGION_PIXELS >> 20} megapixels, or a coarser level."
+            f"choose at most {max_pixels >> 20} megapixels, or a coarser level."
         )
     return inside
 
@@ -191,4 +204,14 @@ def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
         return -(-size // to) * to
 
     margin = min(aligned(halo), MAX_MARGIN) if preset.margin is None else aligned(preset.margin)
-    return TileGrid(aligned(preset.tile, side), margin, aligned(preset.ramp), alignment)
+    ramp = aligned(preset.ramp)
+    tile = preset.tile
+    if tile is None:
+        tile = _step(margin, info.exact) + 2 * margin + ramp
+    return TileGrid(aligned(tile, side), margin, ramp, alignment)
+
+
+def _step(margin: int, exact: bool) -> int:
+    """Return the smallest distance of tiles at which margins cost an exact method little."""
+    cheap = (step for step in _STEPS if (1 + 2 * margin / step) ** 2 <= _MOST_READ)
+    return next(cheap, _STEPS[-1]) if exact else _STEPS[0]

@@ -105,4 +105,8 @@ def sync_folder(folder: Path) -> None:
 def unwritable(path: Path, error: OSError) -> OutputError:
     """Return the error that says, in one sentence, why a file cannot be written."""
     reason = error.strerror or str(error) or type(error).__name__
-    return OutputError(f"{path} cannot be written ({reason}); choose another folder, or make room.")
+    found = OutputError(
+        f"{path} cannot be written ({reason}); choose another folder, or make room."
+    )
+    found.errno = error.errno
+    return found
