@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from .defocus import (
@@ -27,6 +29,7 @@ from .defocus import (
     render,
     uniform_height,
 )
+from .pixels import to_uint8
 from .slide import FocusFuseError, UInt8Image
 from .smear import draw_smear
 
@@ -41,6 +44,8 @@ BORDER_PX = 32
 
 DRAWN_SHAPE = (1024, 1024)
 """Size of a drawn smear."""
+CELLS = 24
+"""Squamous cells on a drawn smear of that size."""
 
 Part = Literal["train", "validation", "calibration", "test"]
 
@@ -113,6 +118,19 @@ class SimulatedStack:
     """(Y, X, 3): in focus, with the noise of the plane nearest to each pixel's height."""
     height_um: Float32Array
     """(Y, X): true height above layer 0."""
+    focus_um: tuple[float, ...] = (-Z_STEP_UM, 0.0, Z_STEP_UM)
+    """Height of each plane above layer 0."""
+
+    @property
+    def oracle(self) -> UInt8Image:
+        """(Y, X, 3): each pixel from the plane nearest to its true height.
+
+        No selection of planes by a hard mask can be nearer focus; where cells overlap, one that
+        takes their details from several planes can.
+        """
+        chosen = nearest_plane(self.height_um, self.focus_um)
+        picked: UInt8Image = np.take_along_axis(self.planes, chosen[None, ..., None], axis=0)[0]
+        return picked
 
     def truth(self, planes: int) -> UInt8Image:
         """Return the truth for a method that was given one plane, or all of them."""
@@ -150,6 +168,8 @@ def simulate_specimen(
     optics: Optics = OPTICS,
     camera: Camera = CAMERA,
     layers: int = 3,
+    z_step_um: float = Z_STEP_UM,
+    noisy_truth: bool = True,
 ) -> SimulatedStack:
     """Render an odd number of ``layers`` of any specimen, layer 0 in the middle.
 
@@ -157,19 +177,31 @@ def simulate_specimen(
     ----------
     height_um
         (Y, X) float32 height that counts as each pixel's, such as ``specimen.height_map()``.
+    noisy_truth
+        Whether the truth carries the planes' noise; else it is what a camera without noise sees,
+        which also rewards what averages noise away.
     """
     outermost = layers // 2
-    focus_um = [Z_STEP_UM * offset for offset in range(-outermost, outermost + 1)]
+    focus_um = tuple(z_step_um * offset for offset in range(-outermost, outermost + 1))
     light, truth = render(specimen, optics, focus_um)
     noise = rng.standard_normal(light.shape, dtype=np.float32)
-    nearest = np.rint(np.clip(height_um / Z_STEP_UM, -outermost, outermost)).astype(np.int64)
-    came_from = np.take_along_axis(noise, (nearest + outermost)[None, ..., None], axis=0)[0]
+    nearest = nearest_plane(height_um, focus_um)
+    came_from = np.take_along_axis(noise, nearest[None, ..., None], axis=0)[0]
+    clean = to_uint8(truth)
     return SimulatedStack(
         planes=np.stack([expose(p, n, camera) for p, n in zip(light, noise, strict=True)]),
-        truth_one=expose(truth, noise[outermost], camera),
-        truth_all=expose(truth, came_from, camera),
+        truth_one=expose(truth, noise[outermost], camera) if noisy_truth else clean,
+        truth_all=expose(truth, came_from, camera) if noisy_truth else clean,
         height_um=height_um,
+        focus_um=focus_um,
     )
+
+
+def nearest_plane(height_um: Float32Array, focus_um: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Return the (Y, X) index of the evenly spaced plane nearest to each height."""
+    step = focus_um[1] - focus_um[0] if len(focus_um) > 1 else 1.0
+    index = np.rint((height_um - np.float32(focus_um[0])) / np.float32(step)).astype(np.int64)
+    return np.asarray(np.clip(index, 0, len(focus_um) - 1))
 
 
 def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedStack:

@@ -225,6 +225,14 @@ class Specimen:
             if slab.any():
                 yield index * _SLAB_UM, slab
 
+    def density(self) -> Float32Array:
+        """Return the (Y, X, 3) density of all sheets together, whatever their heights."""
+        total = np.zeros((*self.shape, 3), dtype=np.float32)
+        for sheet in self.sheets:
+            height, width = sheet.height_um.shape
+            total[sheet.y : sheet.y + height, sheet.x : sheet.x + width] += sheet.density
+        return total
+
     def height_map(self) -> Float32Array:
         """Return the (Y, X) height of the densest sheet at each pixel; 0 where there is none."""
         densest = np.zeros(self.shape, dtype=np.float32)

@@ -7,7 +7,6 @@ float16 weights.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
@@ -17,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from napari_focusfuse.benchmark_definition import BORDER_PX, DEPTHS_UM
 from napari_focusfuse.metrics import VARIANTS
@@ -25,6 +24,7 @@ from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.training_run import TrainingRun
 
 from .candidates import Candidate, adopt, find_candidates, note_scores
+from .command import Parser, UsageError, make_folder, write_files
 from .controls import fit_threshold
 from .figures import PACKAGE, can_draw, figures
 from .material import Material, Task, of_data_set, of_run
@@ -37,18 +37,6 @@ log = logging.getLogger(__name__)
 
 PATCHES = 30
 """Images of the tables and curves: as many as the paper's Figures 6 and 8 show."""
-
-
-class UsageError(FocusFuseError, ValueError):
-    """The options of the command are not understood."""
-
-    exit_code = 1
-
-
-class OutputError(FocusFuseError, OSError):
-    """The results cannot be written."""
-
-    exit_code = 5
 
 
 @dataclass(frozen=True)
@@ -83,10 +71,7 @@ def evaluate(request: Request) -> None:
     found = find_candidates(request.models)
     material = _material(request)
     earlier = {} if request.beside is None else _earlier(request.beside)
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(request.out, error) from None
+    make_folder(request.out)
     candidates = adopt(found, request.out)
     scorer = Scorer(candidates)
     scores: dict[str, Any] = {"sharp": scorer.change_on_sharp(material.sharp)}
@@ -176,14 +161,9 @@ def _write(
         "index.html": report.html(),
         "scores.json": json.dumps(_finite({"about": about, **scores}), indent=1) + "\n",
     }
-    try:
-        for name, text in texts.items():
-            (request.out / name).write_text(text, encoding="utf-8")
-        for _, _, drawn in sections:
-            for figure in drawn:
-                (request.out / figure.name).write_bytes(figure.content)
-    except OSError as error:
-        raise _unwritable(request.out, error) from None
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents |= {figure.name: figure.content for *_, drawn in sections for figure in drawn}
+    write_files(request.out, contents)
 
 
 def _head(
@@ -227,18 +207,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(f"{out} cannot be written ({error.strerror}); choose another --out.")
-
-
 # ---------------------------------------------------------------------- command line
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says in one sentence what is wrong, as the rest of the program does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"focusfuse evaluate: {message}; see --help.")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -253,7 +222,7 @@ def parse(arguments: Sequence[str]) -> Request:
     UsageError
         If it cannot be understood.
     """
-    parser = _Parser("focusfuse evaluate", description=__doc__)
+    parser = Parser("focusfuse evaluate", description=__doc__)
     parser.add_argument("models", nargs="+", help="model files, runs' folders, or shipped names")
     parser.add_argument(
         "--data",

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def _curves(condition: Condition, rows: Sequence[Entry], title: str) -> bytes:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
     drawing.suptitle(title)
-    return _saved(drawing, "png", 110)
+    return saved(drawing, "png", 110)
 
 
 def _draw_metric(axis: Axes, condition: Condition, rows: Sequence[Entry], metric: str) -> None:
@@ -99,21 +99,21 @@ def _draw_metric(axis: Axes, condition: Condition, rows: Sequence[Entry], metric
             style = "--" if row.kind == "input" else ":"
             axis.plot(numbers, values, style, color=_PLAIN[row.kind], lw=1.6, label=row.name)
             continue
-        turn, place = divmod(index, len(_COLOURS))
-        axis.plot(
-            numbers,
-            values,
-            _STYLES[turn % len(_STYLES)],
-            color=_COLOURS[place],
-            marker=_MARKERS[(place + 3 * turn) % len(_MARKERS)],
-            markersize=4,
-            lw=1.2,
-            label=row.name,
-        )
+        axis.plot(numbers, values, markersize=4, lw=1.2, label=row.name, **colour_and_style(index))
         index += 1
     axis.set_ylabel("PSNR (dB)" if metric == "PSNR" else metric)
     axis.grid(color="#dddddd", lw=0.6)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def colour_and_style(index: int) -> dict[str, Any]:
+    """Return how to draw the curve of a number, none like another's for some twenty of them."""
+    turn, place = divmod(index, len(_COLOURS))
+    return {
+        "color": _COLOURS[place],
+        "linestyle": _STYLES[turn % len(_STYLES)],
+        "marker": _MARKERS[(place + 3 * turn) % len(_MARKERS)],
+    }
 
 
 def _sheet(shown: Sequence[Mapping[str, UInt8Image]], rows: Sequence[Entry], truth: str) -> bytes:
@@ -140,7 +140,7 @@ def _sheet(shown: Sequence[Mapping[str, UInt8Image]], rows: Sequence[Entry], tru
                 whole.set_title(_heading(name), fontsize=9)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    return _saved(drawing, "jpg", 150)
+    return saved(drawing, "jpg", 150)
 
 
 def _heading(name: str) -> str:
@@ -163,7 +163,8 @@ def inset(layer0: UInt8Image, truth: UInt8Image) -> tuple[int, int, int]:
     return int(y), int(x), side
 
 
-def _saved(drawing: Drawing, kind: str, dots: int) -> bytes:
+def saved(drawing: Drawing, kind: str, dots: int) -> bytes:
+    """Return a drawing as the content of a ``png`` or ``jpg`` file of so many dots an inch."""
     content = io.BytesIO()
     options = {"pil_kwargs": {"quality": 90}} if kind == "jpg" else {}
     # No version of the program in the file: equal figures shall be equal files.

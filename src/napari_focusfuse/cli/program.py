@@ -14,6 +14,7 @@ import typer
 
 from napari_focusfuse.slide import FocusFuseError
 
+from .benchmarking import benchmark
 from .comparing import compare
 from .demo import demo
 from .evaluating import evaluate
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (demo, inspect, fuse, mask, compare, methods, models, train, evaluate)
+_COMMANDS = (demo, inspect, fuse, mask, compare, methods, models, train, evaluate, benchmark)
 for _command in _COMMANDS:
     app.command()(_command)
 
