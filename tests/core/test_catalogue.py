@@ -79,6 +79,7 @@ def installed(models, monkeypatch) -> Path:
 def test_classical_methods_and_models_are_listed_and_blur_models_are_not(installed):
     methods = {info.name: info for info in available_methods()}
     assert list(methods) == [
+        "evidence",
         "argmax",
         "pyramid",
         "dtcwt",

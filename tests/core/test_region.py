@@ -34,6 +34,7 @@ from textured_slide import Shifted, blurred, planned, random_swift, texture, tex
 HEIGHT, WIDTH = 301, 337
 SQUARE = Region(0, 0, 250, 250)
 SMALL = {
+    "evidence": Preset("small", tile=384, margin=96, ramp=16),
     "argmax": Preset("small", tile=176, margin=24, ramp=8),
     "pyramid": Preset("small", tile=320, margin=80, ramp=16),
     "wavelet": Preset("small", tile=256, margin=48, ramp=16),

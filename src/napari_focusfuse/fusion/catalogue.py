@@ -151,6 +151,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     from .complex_wavelet import ComplexWaveletMethod
     from .device import find_device
     from .dtcwt import DualTreeMethod
+    from .evidence import EvidenceMethod
     from .guided import GuidedMethod
     from .neural import load_neural
     from .pyramid import PyramidMethod
@@ -161,6 +162,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     if info.weights is not None:
         return load_neural(info, chosen)
     classes: dict[str, Callable[[MethodInfo, str], FusionMethod]] = {
+        "evidence": EvidenceMethod,
         "argmax": ArgmaxMethod,
         "pyramid": PyramidMethod,
         "dtcwt": DualTreeMethod,

@@ -6,6 +6,16 @@ from dataclasses import replace
 
 from .method import MethodInfo
 
+EVIDENCE = MethodInfo(
+    name="evidence",
+    title="Weighed evidence",
+    kind="selection",
+    plane_offsets=None,
+    halo=92,
+    multiple_of=16,
+    settings={"levels": 4, "coupling": 0.8, "doubt": 0.5, "temperature": 0.4},
+    advice="The default: averages layers that agree and selects where they differ.",
+)
 ARGMAX = MethodInfo(
     name="argmax",
     title="Sharpest layer",
@@ -71,7 +81,7 @@ GUIDED = MethodInfo(
     },
     advice="To compare with the guided-filter fusion of the literature.",
 )
-CLASSICAL = (ARGMAX, PYRAMID, DTCWT, COMPLEX_WAVELET, GUIDED, WAVELET)
+CLASSICAL = (EVIDENCE, ARGMAX, PYRAMID, DTCWT, COMPLEX_WAVELET, GUIDED, WAVELET)
 """In the order of listings."""
 
 PYRAMID_PLAIN = replace(

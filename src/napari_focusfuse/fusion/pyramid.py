@@ -52,7 +52,7 @@ class PyramidMethod(BandMethod):
 
 def reduce(images: Tensor) -> Tensor:
     """Smooth (Z, C, Y, X) images with the 5-tap kernel and keep every second pixel."""
-    return _reduce_axis(_reduce_axis(images, 2), 3)
+    return _smooth_axis(_smooth_axis(images, 2, stride=2), 3, stride=2)
 
 
 def expand(images: Tensor) -> Tensor:
@@ -60,14 +60,19 @@ def expand(images: Tensor) -> Tensor:
     return _expand_axis(_expand_axis(images, 2), 3)
 
 
-def _reduce_axis(images: Tensor, axis: int) -> Tensor:
-    """Halve one axis; edges repeat.  Slices take a third of the time of a grouped convolution."""
+def smooth(images: Tensor) -> Tensor:
+    """Smooth (Z, C, Y, X) images with the 5-tap kernel."""
+    return _smooth_axis(_smooth_axis(images, 2, stride=1), 3, stride=1)
+
+
+def _smooth_axis(images: Tensor, axis: int, stride: int) -> Tensor:
+    """Filter one axis; edges repeat.  Slices take a third of the time of a grouped convolution."""
     size = images.shape[axis]
     first, last = images.narrow(axis, 0, 1), images.narrow(axis, size - 1, 1)
     padded = torch.cat([first, first, images, last, last], axis).movedim(axis, 0)
-    taps = [padded[tap : tap + size : 2] for tap in range(5)]
-    smooth = KERNEL[2] * taps[2] + KERNEL[1] * (taps[1] + taps[3]) + KERNEL[0] * (taps[0] + taps[4])
-    return smooth.movedim(0, axis)
+    taps = [padded[tap : tap + size : stride] for tap in range(5)]
+    result = KERNEL[2] * taps[2] + KERNEL[1] * (taps[1] + taps[3]) + KERNEL[0] * (taps[0] + taps[4])
+    return result.movedim(0, axis)
 
 
 def _expand_axis(images: Tensor, axis: int) -> Tensor:

@@ -101,7 +101,7 @@ def _choice(family: str, infos: Sequence[MethodInfo]) -> MethodChoice:
 def preferred_method(choices: Sequence[MethodChoice]) -> str:
     """Return what is chosen at first: the default model, or the best classical method."""
     names = [choice.name for choice in choices]
-    return next(name for name in ("swift", "pyramid", *names) if name in names)
+    return next(name for name in ("swift", "evidence", *names) if name in names)
 
 
 def resolve(request: FuseRequest) -> FusionPlan:
