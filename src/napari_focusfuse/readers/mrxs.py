@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_focusfuse.pixels import halve
 from napari_focusfuse.slide import (
     FocalPlane,
     Level,
@@ -280,7 +281,7 @@ class MiraxSlide(Slide):
         finer = Region(*(side * step for side in (region.y, region.x, region.height, region.width)))
         image = self._read(plane, level - 1, finer)
         while step > 1:
-            image, step = _half(image), step // 2
+            image, step = halve(image), step // 2
         return image
 
     def _slot(self, plane: FocalPlane) -> int:
@@ -298,10 +299,3 @@ class MiraxSlide(Slide):
         y, x = int(np.floor(top)), int(np.floor(left))
         stop_y, stop_x = int(np.ceil(bottom + height)), int(np.ceil(right + width))
         return Region(y, x, stop_y - y, stop_x - x).clipped(*self.levels[0].shape)
-
-
-def _half(image: UInt8Image) -> UInt8Image:
-    """Return the mean of each 2 x 2 pixels, rounded."""
-    wide = image.astype(np.uint16)
-    rows = wide[0::2] + wide[1::2]
-    return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)

@@ -90,7 +90,7 @@ def test_an_index_cut_anywhere_is_told_or_readable(slide, open_files):
     index = slide.with_suffix("") / "Index.dat"
     data, places = index.read_bytes(), boundaries(slide)
     assert len(places) > 60
-    for place in places[::2]:
+    for place in places:
         index.write_bytes(data[:place])
         read_all(slide)
     for place in places[:10]:
