@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "compare",
     "crop_to_common",
     "register",
+    "told_output",
 ]
 
 MIN_COMMON = 16
@@ -48,6 +50,18 @@ class ComparisonOutputError(FocusFuseError, OSError):
     """The scores cannot be written."""
 
     exit_code = 5
+
+
+@contextmanager
+def told_output(path: str | Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ComparisonOutputError(
+            f"The scores cannot be written to {path} ({reason}); choose another folder."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -126,15 +140,10 @@ class Comparison:
         row |= {"level": "" if self.level is None else self.level, "mpp y": mpp[0], "mpp x": mpp[1]}
         row |= {"shift y": self.shift[0], "shift x": self.shift[1]}
         row["peak"] = "" if self.peak is None else self.peak
-        try:
-            with Path(path).open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(row))
-                writer.writeheader()
-                writer.writerow(row)
-        except OSError as error:
-            raise ComparisonOutputError(
-                f"The scores cannot be written to {path} ({error.strerror}); choose another folder."
-            ) from None
+        with told_output(path), Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerow(row)
 
 
 def compare(

@@ -6,11 +6,9 @@ before anything is placed by it.
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from .layer_metadata import (
     KEY,
@@ -21,46 +19,22 @@ from .layer_metadata import (
     overlay_axes,
     slide_layers,
 )
+from .placement import Placement, finite_numbers
 from .readers.pixel_map import PixelMap
 from .slide import Slide
 
 MAP_OPACITY = 0.7
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where a result lies in the slide it was made of."""
-
-    origin: tuple[int, int]
-    """(y, x) of its first pixel, in pixels of its level."""
-    downsample: tuple[float, float]
-    """(y, x) pixels of the slide's level 0 for one of its level."""
-
-    @classmethod
-    def noted(cls, provenance: Mapping[str, Any]) -> Placement | None:
-        """Return the placement in a provenance, or None if it has no plausible one."""
-        region, downsample = provenance.get("region"), provenance.get("level_downsample")
-        if not _numbers(region, 4) or not _numbers(downsample, 2) or min(downsample) < 1:
-            return None
-        return cls((int(region[0]), int(region[1])), (downsample[0], downsample[1]))
-
-    def axes(self, mpp: tuple[float, float] | None) -> Axes:
-        """Return the axes of a result of ``mpp`` (y, x) um per pixel over its slide's layer."""
-        down = self.downsample
-        full = (1.0, 1.0) if mpp is None else (mpp[0] / down[0], mpp[1] / down[1])
-        units = ("pixel",) * 2 if mpp is None else ("um",) * 2
-        return overlay_axes(Axes(full, (0.0, 0.0), units, ("y", "x")), down, self.origin)
-
-
-def _numbers(values: object, count: int) -> TypeGuard[list[float]]:
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-    )
-
-
 _WHOLE = Placement((0, 0), (1.0, 1.0))
+
+
+def placed_axes(placement: Placement, mpp: tuple[float, float] | None) -> Axes:
+    """Return the axes of a result of ``mpp`` (y, x) um per pixel over its slide's layer."""
+    down = placement.downsample
+    full = (1.0, 1.0) if mpp is None else (mpp[0] / down[0], mpp[1] / down[1])
+    units = ("pixel",) * 2 if mpp is None else ("um",) * 2
+    return overlay_axes(Axes(full, (0.0, 0.0), units, ("y", "x")), down, placement.origin)
 
 
 def result_layers(slide: Slide, provenance: Mapping[str, Any]) -> list[LayerData]:
@@ -70,7 +44,7 @@ def result_layers(slide: Slide, provenance: Mapping[str, Any]) -> list[LayerData
     for _, keywords, _ in layers:
         keywords["metadata"][KEY]["provenance"] = dict(provenance)
         if placement is not None and len(slide.planes) == 1:
-            keywords.update(placement.axes(slide.mpp).keywords())
+            keywords.update(placed_axes(placement, slide.mpp).keywords())
     return layers
 
 
@@ -82,7 +56,7 @@ def map_layers(source: PixelMap, provenance: Mapping[str, Any]) -> list[LayerDat
     name = map_name(source, provenance)
     about = _maps(provenance).get(name or "", {})
     stem = source.path.name.partition(".ome.")[0]
-    axes = (Placement.noted(provenance) or _WHOLE).axes(source.mpp)
+    axes = placed_axes(Placement.noted(provenance) or _WHOLE, source.mpp)
     keywords: dict[str, Any] = {
         "name": stem,
         "rgb": False,
@@ -141,7 +115,7 @@ def _limits(source: PixelMap, about: Mapping[str, Any]) -> tuple[float, float]:
     if source.levels[0].dtype.kind != "f":
         return 0, 255
     stated = [about.get("low"), about.get("high")]
-    if _numbers(stated, 2) and stated[0] < stated[1]:
+    if finite_numbers(stated, 2) and stated[0] < stated[1]:
         return stated[0], stated[1]
     values = source.levels[-1][:]
     low, high = float(values.min()), float(values.max())

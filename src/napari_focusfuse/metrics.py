@@ -11,6 +11,7 @@ compare.
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,6 +23,7 @@ from napari_focusfuse.slide import FocusFuseError
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatMap = npt.NDArray[np.float64]
+IntTable = npt.NDArray[np.int64]
 Window = Literal["gaussian", "uniform"]
 
 VARIANTS = MappingProxyType(
@@ -90,8 +92,8 @@ def ssim_map(image: UInt8Image, reference: UInt8Image, window: Window = "gaussia
     MetricError
         If the images differ in shape or dtype, or are smaller than the window.
     """
-    _check(image, reference, 0, _radius(window))
-    return _channel_map(grey(image), grey(reference), window)
+    _check(image, reference, 0, window_radius(window))
+    return channel_ssim_map(grey(image), grey(reference), window)
 
 
 def ssim_paper(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
@@ -99,7 +101,7 @@ def ssim_paper(image: UInt8Image, reference: UInt8Image, border: int = 0) -> flo
 
     At least 5 pixels are left out at each side, where windows would leave the image.
     """
-    border = _check(image, reference, border, _radius("gaussian"))
+    border = _check(image, reference, border, window_radius("gaussian"))
     return _mean_inside(ssim_map(image, reference), border)
 
 
@@ -108,17 +110,17 @@ def ssim_sk(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
 
     At least 3 pixels are left out at each side, where windows would leave the image.
     """
-    border = _check(image, reference, border, _radius("uniform"))
+    border = _check(image, reference, border, window_radius("uniform"))
     return _mean_inside(ssim_map(image, reference, "uniform"), border)
 
 
 def ssim_rgb(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     """Return the mean over the colour channels of :func:`ssim_paper` on each."""
-    border = _check(image, reference, border, _radius("gaussian"))
+    border = _check(image, reference, border, window_radius("gaussian"))
     if image.ndim == 2:
         return ssim_paper(image, reference, border)
     maps = (
-        _channel_map(image[..., channel], reference[..., channel], "gaussian")
+        channel_ssim_map(image[..., channel], reference[..., channel], "gaussian")
         for channel in range(3)
     )
     return float(np.mean([_mean_inside(channel_map, border) for channel_map in maps]))
@@ -126,20 +128,12 @@ def ssim_rgb(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float
 
 def ssim_global(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     """Return the paper's formula (7) applied once to the whole grey image."""
-    x, y = _grey_inside(image, reference, border)
-    mean_x, mean_y = x.mean(dtype=np.float64), y.mean(dtype=np.float64)
-    return float(
-        (2 * mean_x * mean_y + _C1)
-        * (2 * np.mean((x - mean_x) * (y - mean_y)) + _C2)
-        / ((mean_x**2 + mean_y**2 + _C1) * (x.var() + y.var() + _C2))
-    )
+    return ssim_global_of(_joint_inside(image, reference, border))
 
 
 def cc(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     """Return Pearson's correlation of the grey values, formula (8); NaN if an image is flat."""
-    x, y = (values - values.mean() for values in _grey_inside(image, reference, border))
-    scale = np.sqrt(np.sum(x * x) * np.sum(y * y))
-    return float(np.sum(x * y) / scale) if scale > 0 else float("nan")
+    return cc_of(_joint_inside(image, reference, border))
 
 
 def q_mi(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
@@ -148,21 +142,64 @@ def q_mi(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     Equal to scikit-learn's ``normalized_mutual_info_score``: its default is the arithmetic mean of
     the entropies, and two flat images score 1.
     """
-    x, y = _grey_inside(image, reference, border)
-    pairs = 256 * x.ravel().astype(np.int64) + y.ravel().astype(np.int64)
-    joint = np.bincount(pairs, minlength=256 * 256).reshape(256, 256) / pairs.size
-    entropies = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))
+    return q_mi_of(_joint_inside(image, reference, border))
+
+
+def joint_histogram(x: UInt8Image, y: UInt8Image) -> IntTable:
+    """Return how often each pair of grey values occurs.
+
+    Histograms of the parts of an image add up to that of the image, and :func:`ssim_global_of`,
+    :func:`cc_of` and :func:`q_mi_of` need nothing else.
+
+    Parameters
+    ----------
+    x, y
+        uint8 grey values, of one shape.
+
+    Returns
+    -------
+    (256, 256) int64 array; rows are the values of ``x``
+    """
+    pairs = 256 * x.ravel().astype(np.int64) + y.ravel()
+    return np.bincount(pairs, minlength=256 * 256).reshape(256, 256)
+
+
+def ssim_global_of(joint: IntTable) -> float:
+    """Return :func:`ssim_global` from a joint histogram."""
+    mean_x, mean_y, var_x, var_y, covariance = _moments(joint)
+    return float(
+        (2 * mean_x * mean_y + _C1)
+        * (2 * covariance + _C2)
+        / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))
+    )
+
+
+def cc_of(joint: IntTable) -> float:
+    """Return :func:`cc` from a joint histogram."""
+    _, _, var_x, var_y, covariance = _moments(joint)
+    scale = math.sqrt(var_x * var_y)
+    return covariance / scale if scale > 0 else float("nan")
+
+
+def q_mi_of(joint: IntTable) -> float:
+    """Return :func:`q_mi` from a joint histogram."""
+    shares = joint / joint.sum()
+    entropies = _entropy(shares.sum(axis=1)) + _entropy(shares.sum(axis=0))
     if entropies == 0:
         return 1.0
-    return max(0.0, 2 * (entropies - _entropy(joint)) / entropies)
+    return max(0.0, 2 * (entropies - _entropy(shares)) / entropies)
+
+
+def psnr_of(squares: int, count: int) -> float:
+    """Return :func:`psnr` from the sum of ``count`` squared differences."""
+    return 10 * math.log10(255**2 * count / squares) if squares else float("inf")
 
 
 def psnr(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     """Return the peak signal-to-noise ratio in dB over all channels; infinite for equal images."""
     _check(image, reference, border)
     difference = _inside(image, border).astype(np.int32) - _inside(reference, border)
-    mse = float(np.mean(difference * difference))
-    return float(10 * np.log10(255**2 / mse)) if mse > 0 else float("inf")
+    return psnr_of(int(np.sum(difference * difference, dtype=np.int64)), difference.size)
 
 
 def score(image: UInt8Image, reference: UInt8Image, border: int = 0) -> dict[str, float]:
@@ -193,7 +230,8 @@ def score(image: UInt8Image, reference: UInt8Image, border: int = 0) -> dict[str
     }
 
 
-def _radius(window: Window) -> int:
+def window_radius(window: Window) -> int:
+    """Return how many pixels a window looks to each side."""
     return len(_KERNELS[window]) // 2
 
 
@@ -222,8 +260,8 @@ def _check(image: UInt8Image, reference: UInt8Image, border: int, radius: int = 
     return left_out
 
 
-def _channel_map(x: UInt8Image, y: UInt8Image, window: Window) -> FloatMap:
-    """Return the SSIM map of one channel."""
+def channel_ssim_map(x: UInt8Image, y: UInt8Image, window: Window) -> FloatMap:
+    """Return the (Y, X) SSIM map of one channel, both (Y, X) uint8; nothing is checked."""
     kernel = _KERNELS[window]
     # scikit-image's default estimates moments from a sample of 49 pixels; Wang's are biased.
     unbiased = kernel.size**2 / (kernel.size**2 - 1) if window == "uniform" else 1.0
@@ -251,12 +289,19 @@ def _entropy(probabilities: FloatMap) -> float:
     return float(-np.sum(positive * np.log2(positive)))
 
 
-def _grey_inside(
-    image: UInt8Image, reference: UInt8Image, border: int
-) -> tuple[FloatMap, FloatMap]:
+def _moments(joint: IntTable) -> tuple[float, float, float, float, float]:
+    """Return both means, both variances and the covariance of a joint histogram."""
+    values, count = np.arange(256, dtype=np.float64), joint.sum()
+    of_x, of_y = joint.sum(axis=1), joint.sum(axis=0)
+    mean_x, mean_y = float(of_x @ values / count), float(of_y @ values / count)
+    x, y = values - mean_x, values - mean_y
+    spread = float(of_x @ (x * x) / count), float(of_y @ (y * y) / count)
+    return mean_x, mean_y, *spread, float(x @ joint @ y / count)
+
+
+def _joint_inside(image: UInt8Image, reference: UInt8Image, border: int) -> IntTable:
     _check(image, reference, border)
-    x, y = _inside(grey(image), border), _inside(grey(reference), border)
-    return x.astype(np.float64), y.astype(np.float64)
+    return joint_histogram(_inside(grey(image), border), _inside(grey(reference), border))
 
 
 def _inside(array: npt.NDArray[np.uint8], border: int) -> npt.NDArray[np.uint8]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import JsonOption
-from .terminal import complain, print_json, print_table, say
+from .options import JsonOption, UsageError
+from .terminal import complain, print_json, print_table, say, with_bar
 
 if TYPE_CHECKING:
     from napari_focusfuse.comparison import Comparison, Picture
+    from napari_focusfuse.slide_comparison import SlideComparison
+
+
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--map", metavar="OUT", help="Write SSIM tile by tile, a .png or a .csv."),
+]
+FigureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure", metavar="OUT.png", help="Write an overview with enlarged blocks of both."
+    ),
+]
 
 
 def compare(
@@ -22,31 +36,29 @@ def compare(
         bool,
         typer.Option("--register", help="Bring both to one scale and find the reference's place."),
     ] = False,
+    tile_map: MapOption = None,
+    figure: FigureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score an image against a reference: SSIM, CC, Q_MI, PSNR."""
-    from napari_focusfuse import comparison
+    """Score an image against a reference: SSIM, CC, Q_MI, PSNR.
 
-    first, second = _picture(image), _picture(reference)
-    if register:
-        result = comparison.compare(first, second)
-        y, x = result.shift
-        complain(f"reference found {y} px below and {x} px right, peak {result.peak or 0:.1f}")
-    else:
-        _check_sizes(first, second)
-        result = comparison.compare(_unplaced(first), _unplaced(second), shift=(0, 0))
+    Without --register slides of any size are compared, tile by tile; a region we fused is compared
+    with its place in REFERENCE.
+    """
+    if register and (tile_map or figure):
+        raise UsageError("--map and --figure are made pixel by pixel; leave --register out.")
+    result = (
+        _registered(image, reference) if register else _tiled(image, reference, tile_map, figure)
+    )
     if as_json:
-        print_json(describe(result))
+        print_json(describe(result.scores))
     else:
         _print(result)
 
 
-def describe(result: Comparison) -> dict[str, Any]:
+def describe(found: Mapping[str, float]) -> dict[str, Any]:
     """Return what ``compare --json`` prints; what is infinite or undefined is None."""
-    scores = {
-        name: float(value) if math.isfinite(value) else None
-        for name, value in result.scores.items()
-    }
+    scores = {name: float(value) if math.isfinite(value) else None for name, value in found.items()}
     return {
         "ssim": scores["SSIM-paper"],
         "cc": scores["CC"],
@@ -54,6 +66,38 @@ def describe(result: Comparison) -> dict[str, Any]:
         "psnr": scores["PSNR"],
         "variants": scores,
     }
+
+
+def _registered(image: Path, reference: Path) -> Comparison:
+    from napari_focusfuse import comparison
+
+    result = comparison.compare(_picture(image), _picture(reference))
+    y, x = result.shift
+    complain(f"reference found {y} px below and {x} px right, peak {result.peak or 0:.1f}")
+    return result
+
+
+def _tiled(
+    image: Path, reference: Path, tile_map: Path | None, figure: Path | None
+) -> SlideComparison:
+    from napari_focusfuse.readers.single import open_single
+    from napari_focusfuse.slide_comparison import Shown, compare_slides, lay_over
+    from napari_focusfuse.writer import read_provenance
+
+    with open_single(image) as one, open_single(reference) as other:
+        first, second = lay_over(Shown.whole(*one), Shown.whole(*other), read_provenance(image))
+        result = with_bar("comparing", compare_slides(first, second))
+        if tile_map or figure:
+            from napari_focusfuse.comparison_figure import write_figure, write_map
+
+            if tile_map:
+                write_map(result, tile_map)
+            if figure:
+                slide = second.slide
+                is_stack = slide.extended is not None
+                source = second.on(slide.planes[slide.zero]) if is_stack else None
+                write_figure(result, source, figure)
+    return result
 
 
 def _picture(path: Path) -> Picture:
@@ -64,25 +108,7 @@ def _picture(path: Path) -> Picture:
     return Picture(pixels, name=path.name, mpp=mpp)
 
 
-def _check_sizes(image: Picture, reference: Picture) -> None:
-    from napari_focusfuse.comparison import ComparisonError
-
-    sizes = [f"{p.pixels.shape[1]} x {p.pixels.shape[0]}" for p in (image, reference)]
-    if sizes[0] != sizes[1]:
-        raise ComparisonError(
-            f"{image.name} has {sizes[0]} pixels and {reference.name} {sizes[1]}; add --register "
-            "to compare what both show."
-        )
-
-
-def _unplaced(picture: Picture) -> Picture:
-    """Return the picture without scale: pixel is compared to pixel."""
-    from dataclasses import replace
-
-    return replace(picture, mpp=None)
-
-
-def _print(result: Comparison) -> None:
+def _print(result: Comparison | SlideComparison) -> None:
     print_table(
         ("score", "value", "what it is"),
         [(name, f"{value:.4f}", result.variants[name]) for name, value in result.scores.items()],

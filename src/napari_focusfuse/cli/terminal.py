@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+
+Result = TypeVar("Result")
 
 _PIPE_WIDTH = 200
 """Columns for a file or a pipe, so that nothing is folded there."""
@@ -38,6 +47,27 @@ def say(sentence: str) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on standard output; numbers that are none become null."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def with_bar(title: str, steps: Generator[tuple[int, int], None, Result]) -> Result:
+    """Run steps to their end with a bar on standard error; each yields (done, in all)."""
+    console = messages()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(title)
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as finished:
+                return finished.value  # type: ignore[no-any-return]
+            bar.update(task, completed=done, total=total)
 
 
 def print_table(
