@@ -85,7 +85,7 @@ def half_way(dock: Any, folder: Path | None, runs: Path) -> None:
     """Show a training that is half done: a run that exists, or a short one on the open sample."""
     dock.choose_tab("Train")
     tab = dock.train_tab
-    work_until(lambda: tab.form is not None)
+    work_until(lambda: tab.ready)
     if folder is None:
         form = tab.form
         form.choose("three", "swift-three")

@@ -49,7 +49,7 @@ def tab(window: Any, open_dock: Callable[[], Any]) -> Iterator[Any]:
 
 def shown(dock: Any) -> Any:
     dock.choose_tab("Train")
-    wait_until(lambda: dock.train_tab.form is not None)
+    wait_until(lambda: dock.train_tab.ready)
     settle()
     return dock.train_tab
 

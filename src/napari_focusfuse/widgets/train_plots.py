@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt.utils import create_worker
 
 from .run_log import Curve, RunLog, log_ticks, running_mean
+from .turns import in_turns
 
 HEIGHT = 118
 LOSS_COLOUR = "#4c9be8"
@@ -23,13 +25,13 @@ INPUT_COLOUR = "#9a9a9a"
 class TrainPlots(QWidget):
     """Two small plots, one above the other.
 
-    pyqtgraph is imported by a worker when a run is shown for the first time: it takes half a second
-    in which the window would stand still.
+    pyqtgraph is imported by a worker, as it takes half a second, and the plots are made one by one.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._pyqtgraph: Any = None
+        self.ready = False
+        """Whether the plots are there."""
         self._log: RunLog | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -38,18 +40,26 @@ class TrainPlots(QWidget):
         create_worker(
             import_module,
             "pyqtgraph",
-            _connect={"returned": self._build, "errored": self._on_error},
+            _connect={"returned": self._on_imported, "errored": self._on_error},
         )
 
-    @property
-    def ready(self) -> bool:
-        """Whether the plots are there."""
-        return self._pyqtgraph is not None
+    def _on_imported(self, pyqtgraph: Any) -> None:
+        in_turns(self, self._build(pyqtgraph))
 
-    def _build(self, pyqtgraph: Any) -> None:
-        self._pyqtgraph = pyqtgraph
-        self.loss = self._plot("loss", logarithmic=True)
-        self.score = self._plot("score", logarithmic=False)
+    def _build(self, pyqtgraph: Any) -> Iterator[None]:
+        self.loss = self._plot(pyqtgraph, "loss", logarithmic=True)
+        self.layout().addWidget(self.loss)
+        yield
+        self.score = self._plot(pyqtgraph, "score", logarithmic=False)
+        self.layout().addWidget(self.score)
+        yield
+        self._add_curves(pyqtgraph)
+        self.ready = True
+        yield
+        if self._log is not None:
+            self.show_log(self._log)
+
+    def _add_curves(self, pyqtgraph: Any) -> None:
         faint = pyqtgraph.mkColor(LOSS_COLOUR)
         faint.setAlpha(90)
         self.noisy_curve = self.loss.plot(pen=pyqtgraph.mkPen(faint, width=1))
@@ -69,10 +79,6 @@ class TrainPlots(QWidget):
             labelOpts={"position": 0.88, "color": INPUT_COLOUR, "anchors": [(0.5, 0), (0.5, 1)]},
         )
         self.score.addItem(self.input_line)
-        for plot in (self.loss, self.score):
-            self.layout().addWidget(plot)
-        if self._log is not None:
-            self.show_log(self._log)
 
     def _on_error(self, error: Exception) -> None:
         self.layout().addWidget(QLabel(f"No curves: {error}"))
@@ -105,9 +111,9 @@ class TrainPlots(QWidget):
             ticks = [(math.log10(v), f"{v:g}") for v in log_ticks(losses.min(), losses.max())]
             self.loss.getAxis("left").setTicks([ticks, []])
 
-    def _plot(self, title: str, *, logarithmic: bool) -> Any:
+    def _plot(self, pyqtgraph: Any, title: str, *, logarithmic: bool) -> Any:
         colour = self.palette().color(QPalette.ColorRole.WindowText)
-        plot = self._pyqtgraph.PlotWidget(background=None)
+        plot = pyqtgraph.PlotWidget(background=None)
         plot.setFixedHeight(HEIGHT)
         plot.setMenuEnabled(False)
         plot.setMouseEnabled(x=False, y=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QTimer, Signal
+from qtpy.QtCore import QEvent, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -32,6 +34,7 @@ from .train_form import TrainForm
 from .train_progress import TrainProgress
 from .train_request import BLUR_ARCHITECTURES, TrainRequest, offered_recipes
 from .training_job import TrainingJob
+from .turns import in_turns
 
 NEW = "a new training"
 
@@ -39,7 +42,8 @@ NEW = "a new training"
 class TrainTab(QWidget):
     """Starts trainings and watches them; they need neither this tab nor this window.
 
-    Its contents are made when it is shown for the first time.
+    Its contents are made when it is shown for the first time, piece by piece: all at once would
+    block the window for too long.
 
     Parameters
     ----------
@@ -59,25 +63,34 @@ class TrainTab(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(6, 8, 6, 6)
         self.form: TrainForm | None = None
-        create_worker(offered_recipes, "one", _ignore_errors=True)  # read once, before the click
+        self._begun = False
+        self.ready = False
+        """Whether the contents are all there."""
+        create_worker(_prepare, _start_thread=True, _ignore_errors=True)
 
     def showEvent(self, event: Any) -> None:
         """Make the contents, and find the run of before."""
         super().showEvent(event)
-        if self.form is None:
-            self._build()
-            self.window().installEventFilter(self)  # until this is deleted
-            # In a turn of its own: both together would block the window for too long.
-            QTimer.singleShot(0, self._open_last)
+        if not self._begun:
+            self._begun = True
+            in_turns(self, self._build())
 
-    def _open_last(self) -> None:
+    def _build(self) -> Iterator[None]:
+        self.form = form = TrainForm(self._viewer)
+        yield
+        self.progress = TrainProgress(self.job)
+        yield
+        self._lay_out(form)
+        yield
+        self._connect(form)
+        self.ready = True
+        self._show_job()
+        yield
         runs = known_runs()
         if runs and self.job.run is None:
             self.job.open(runs[0])
 
-    def _build(self) -> None:
-        self.form = TrainForm(self._viewer)
-        self.progress = TrainProgress(self.job)
+    def _lay_out(self, form: TrainForm) -> None:
         self.message = Message("train")
         self.run_box = QComboBox()
         self.run_box.setSizeAdjustPolicy(
@@ -91,25 +104,28 @@ class TrainTab(QWidget):
         row.addWidget(self.run_box, 1)
         row.addWidget(self.open_button)
         self.pages = QStackedWidget()
-        self.pages.addWidget(self.form)
+        self.pages.addWidget(form)
         self.pages.addWidget(self.progress)
         self._layout.setSpacing(8)
         self._layout.addLayout(row)
         self._layout.addWidget(self.message)
         self._layout.addWidget(self.pages, 1)
+
+    def _connect(self, form: TrainForm) -> None:
+        self.window().installEventFilter(self)  # until this is deleted
         self.run_box.activated.connect(self._on_run_chosen)
         self.open_button.clicked.connect(self._ask_for_run)
-        self.form.started.connect(self._start)
+        form.started.connect(self._start)
         self.progress.model_wanted.connect(self.use_model)
         self.progress.sheet_wanted.connect(self._add_sheet)
         self.job.changed.connect(self._show_job)
-        self._show_job()
 
     def disconnect_viewer(self) -> None:
         """Stop following the viewer and the run; the training goes on."""
         if self.form is not None:
-            self.job.changed.disconnect(self._show_job)
             self.form.disconnect_viewer()
+        if self.ready:
+            self.job.changed.disconnect(self._show_job)
         self.job.leave()
 
     # ------------------------------------------------------------------ which run
@@ -210,3 +226,9 @@ class TrainTab(QWidget):
         # The window is closing: the answer is needed before it has gone.
         box.exec()
         return box.clickedButton() is go_on
+
+
+def _prepare() -> None:
+    """Read and import, in a worker, what the first look at the tab needs."""
+    offered_recipes("one")
+    import_module("pyqtgraph")
