@@ -18,6 +18,8 @@ def read_everything(path: Path) -> None:
                     image = slide.read_region(plane, level, 0, 0, height, width)
                     assert image.shape == (height, width, 3)
             dict(slide.associated)
+            assert isinstance(slide.structure(), dict)
+            assert slide.bounds.height >= 0
     except FocusFuseError as error:
         text = str(error)
         assert "\n" not in text
