@@ -35,8 +35,8 @@ HEIGHT, WIDTH = 301, 337
 SQUARE = Region(0, 0, 250, 250)
 SMALL = {
     "evidence": Preset("small", tile=384, margin=96, ramp=16),
-    "argmax": Preset("small", tile=176, margin=24, ramp=8),
-    "pyramid": Preset("small", tile=320, margin=80, ramp=16),
+    "argmax": Preset("small", tile=208, margin=40, ramp=8),
+    "pyramid": Preset("small", tile=352, margin=96, ramp=16),
     "wavelet": Preset("small", tile=256, margin=48, ramp=16),
     "complex-wavelet": Preset("small", tile=384, margin=96, ramp=16),
     "guided": Preset("small", tile=320, margin=96, ramp=8),

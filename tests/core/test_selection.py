@@ -39,7 +39,7 @@ def test_no_colour_leaves_the_span_of_its_sources(method):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_equal_planes_stay_as_they_are(method, count):
-    image = texture(64, 80)
+    image = texture(64, 96)
     np.testing.assert_allclose(method(as_batch(*[image] * count)), as_batch(image)[0], atol=1e-6)
 
 

@@ -1,13 +1,23 @@
-"""Selection of the sharpest focal plane at each pixel, by smoothed Laplacian energy."""
+"""Selection of the sharpest focal plane at each pixel, by smoothed Laplacian energy.
+
+The focus measure is that of :mod:`napari_focusfuse.models.selection`; here it is decided for blocks
+of 2 x 2 px, which takes a quarter of the time and loses nothing that could be measured: energy that
+is averaged over several pixels changes little from one to the next.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from napari_focusfuse.models.selection import SelectionConfig, decision_map, select
+from napari_focusfuse.models.selection import GREY, blur, laplacian
 
 from .method import Float32Image, FusionMethod, MethodInfo
+
+BLOCK = 2
+"""Side in pixels of what is decided at once."""
 
 
 class ArgmaxMethod(FusionMethod):
@@ -16,15 +26,32 @@ class ArgmaxMethod(FusionMethod):
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:
         self.info = info
         self.device = device
-        self.config = SelectionConfig()
+        self.energy_sigma = float(info.settings["energy_sigma"])
+        self.decision_sigma = float(info.settings["decision_sigma"])
 
     def compute(self, stacks: Float32Image) -> Float32Image:
         """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
         # One stack at a time: what a pixel becomes must not depend on its tile's company.
-        return np.concatenate([self._fuse(stack[None]) for stack in stacks])
+        return np.stack([self._fuse(stack) for stack in stacks])
 
     @torch.inference_mode()
     def _fuse(self, stack: Float32Image) -> Float32Image:
-        planes = torch.from_numpy(stack).to(self.device).movedim(-1, 2)
-        fused = select(planes, decision_map(planes, self.config))
-        return fused.movedim(1, -1).cpu().numpy()
+        """Fuse one (Z, Y, X, 3) stack to (Y, X, 3)."""
+        planes = torch.from_numpy(stack).to(self.device)
+        weights = self.decision_map(planes)[..., None]
+        # Plane by plane, colours left where they lie: no copy of the stack is made.
+        fused = planes[0] * weights[0]
+        for plane, weight in zip(planes[1:], weights[1:], strict=True):
+            fused.addcmul_(plane, weight)
+        return fused.cpu().numpy()
+
+    def decision_map(self, planes: Tensor) -> Tensor:
+        """Return the (Z, Y, X) weights of (Z, Y, X, 3) planes; they sum to 1 over Z."""
+        red, green, blue = planes.unbind(-1)
+        greys = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+        energy = functional.avg_pool2d(laplacian(greys[None]).square_(), BLOCK)
+        energy = blur(energy, self.energy_sigma / BLOCK)
+        chosen = (energy == energy.amax(dim=1, keepdim=True)).to(energy.dtype)
+        # Planes that tie share the pixel.
+        soft = blur(chosen / chosen.sum(dim=1, keepdim=True), self.decision_sigma / BLOCK)
+        return functional.interpolate(soft, scale_factor=BLOCK, mode="bilinear")[0]
