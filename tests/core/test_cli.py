@@ -251,7 +251,9 @@ def test_several_slides_go_to_a_folder_and_a_bad_one_does_not_stop_the_others(
     assert "1 of 3 slides failed" in answer.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a.fused.ome.tif",
+        "a.fused.ome.tif.json",
         "c.fused.ome.tif",
+        "c.fused.ome.tif.json",
     ]
 
 

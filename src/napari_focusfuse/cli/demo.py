@@ -72,10 +72,10 @@ def _make(slide: Slide) -> list[_Result]:
     height, width = slide.levels[0].shape
     layer0 = slide.read_region(slide.planes[slide.zero], 0, 0, 0, height, width)
     results = [_Result("layer-0", "layer 0, untouched", layer0)]
-    mask = blur_detector_info() is not None
+    maps = () if blur_detector_info() is None else ("mask",)
     for stem, title, request in (*_networks(), *SELECTIONS):
-        results.append(_fuse(slide, stem, title, replace(request, mask=mask)))
-        mask = False  # it is the mask of layer 0 whatever the method: once is enough
+        results.append(_fuse(slide, stem, title, replace(request, maps=maps)))
+        maps = ()  # it is the mask of layer 0 whatever the method: once is enough
     return results
 
 

@@ -1,15 +1,14 @@
-"""``focusfuse fuse`` and ``focusfuse mask``: a region or a small slide to a file."""
+"""``focusfuse fuse`` and ``focusfuse mask``: regions and whole slides to files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from napari_focusfuse.slide import FocusFuseError, PlaneError, Region, RegionError, Slide
 
@@ -18,31 +17,38 @@ from .options import (
     CompressionOption,
     DeviceOption,
     LevelOption,
+    MapsOption,
     MethodOption,
     OutOption,
     OverwriteOption,
     PlanesOption,
     RegionOption,
+    Settings,
+    SettingsOption,
     SlidesArgument,
     UsageError,
     ZeroOption,
     parse_maps,
     parse_planes,
     parse_region,
+    parse_settings,
 )
-from .outputs import Job, plan_jobs
-from .terminal import complain, messages, say, warn
+from .outputs import IMAGE, Job, plan_jobs
+from .streaming import stream
+from .terminal import complain, say, warn, with_bar
 
 if TYPE_CHECKING:
-    from napari_focusfuse.fusion.neural import BlurDetector
     from napari_focusfuse.fusion.plan import FusionPlan
     from napari_focusfuse.fusion.planes import Wanted
-    from napari_focusfuse.fusion.region import Fusion
+    from napari_focusfuse.fusion.region import Fusion, TileDone
 
 MAX_PIXELS = 64 << 20
 """Most pixels fused in one go: the sums are held in memory, about 1.6 GB for this many."""
 
-SOME_FAILED = 2
+SMALL_PIXELS = 1 << 24
+"""Up to so many pixels are fused as the window would: one block, the default tiles."""
+
+SOME_FAILED, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Request:
     """In pixels of level 0; None: all of it."""
     level: int = 0
     device: str = "auto"
-    mask: bool = False
+    maps: tuple[str, ...] = ()
+    """Names of the maps that are wanted."""
     blur_model: str | None = None
     """Name or file of what makes the mask; None: the default."""
     compression: str = "jpeg"
     overwrite: bool = False
+    settings: Settings = field(default_factory=Settings)
 
 
 def fuse(
@@ -74,16 +82,18 @@ def fuse(
     mask: Annotated[
         Path | None, typer.Option("--mask", metavar="OUT", help="Write layer 0's blur mask too.")
     ] = None,
-    maps: Annotated[
-        list[str] | None, typer.Option("--map", metavar="NAME=OUT", help="Write a map: mask.")
-    ] = None,
+    maps: MapsOption = None,
     blur_model: BlurModelOption = None,
     compression: CompressionOption = "jpeg",
     device: DeviceOption = "auto",
+    settings: SettingsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Fuse focus layers of a region, or of a small slide, into one image."""
-    mask = parse_maps(maps or (), names=("mask",)).get("mask", mask)
+    """Fuse focus layers of a region, or of whole slides, into one image each.
+
+    To .ome.tif and .ome.zarr any size is possible, and the same command goes on after a stop.
+    """
+    outputs = {IMAGE: out, **({} if mask is None else {"mask": mask}), **_maps(maps or ())}
     request = Request(
         method=method,
         planes=parse_planes(planes),
@@ -91,12 +101,13 @@ def fuse(
         region=parse_region(region),
         level=level,
         device=device,
-        mask=mask is not None,
+        maps=tuple(name for name in outputs if name != IMAGE),
         blur_model=blur_model,
         compression=compression,
         overwrite=overwrite,
+        settings=parse_settings(settings or ()),
     )
-    _run_all(plan_jobs(slides, out, mask), request)
+    _run_all(plan_jobs(slides, outputs), request)
 
 
 def mask(
@@ -108,6 +119,7 @@ def mask(
     blur_model: BlurModelOption = None,
     compression: CompressionOption = "deflate",
     device: DeviceOption = "auto",
+    settings: SettingsOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write how blurred layer 0 is: 255 x P(blurred) at every pixel."""
@@ -119,12 +131,19 @@ def mask(
         region=parse_region(region),
         level=level,
         device=device,
-        mask=True,
+        maps=("mask",),
         blur_model=blur_model,
         compression=compression,
         overwrite=overwrite,
+        settings=parse_settings(settings or ()),
     )
-    _run_all(plan_jobs(slides, None, out), request)
+    _run_all(plan_jobs(slides, {"mask": out}), request)
+
+
+def _maps(texts: Sequence[str]) -> dict[str, Path]:
+    from napari_focusfuse.fusion.maps import available_maps
+
+    return parse_maps(texts, names=tuple(available_maps()))
 
 
 def _run_all(jobs: Sequence[Job], request: Request) -> None:
@@ -135,7 +154,7 @@ def _run_all(jobs: Sequence[Job], request: Request) -> None:
         try:
             _run(job, request)
         except (FocusFuseError, OSError) as error:
-            if len(jobs) == 1:
+            if len(jobs) == 1 or getattr(error, "exit_code", 0) == INTERRUPTED:
                 raise
             failed += 1
             complain(f"{job.slide.name}: {error}")
@@ -152,8 +171,9 @@ def _check_outputs(jobs: Sequence[Job], request: Request) -> None:
             f"There is no compression {request.compression!r}; choose {', '.join(COMPRESSIONS)}."
         )
     for job in jobs:
-        for path in job.outputs:
-            check_output(path, overwrite=request.overwrite)
+        for path in job.outputs.values():
+            # What streams may have been begun, or finished, by the same command before.
+            check_output(path, overwrite=request.overwrite or job.streams)
 
 
 def _run(job: Job, request: Request) -> None:
@@ -161,16 +181,25 @@ def _run(job: Job, request: Request) -> None:
 
     started = time.monotonic()
     with open_slide(job.slide, zero=request.zero) as slide:
-        plan = plan_request(slide, request)
+        plan = plan_request(slide, request, whole=job.streams)
         for sentence in (*slide.warnings, *plan.warnings):
             warn(sentence)
-        fusion = run_request(plan, request)
-    _write(job, fusion, request)
-    say_provenance(fusion.provenance, time.monotonic() - started)
+        fusion = None if job.streams else run_request(plan, request)
+    if fusion is None:
+        provenance = stream(plan, job.outputs, request)
+    else:
+        provenance = fusion.provenance
+        _write(job, fusion, request)
+    say_provenance(provenance, time.monotonic() - started)
 
 
-def plan_request(slide: Slide, request: Request) -> FusionPlan:
+def plan_request(slide: Slide, request: Request, *, whole: bool = False) -> FusionPlan:
     """Return the plan for one open slide; reads no pixel.
+
+    Parameters
+    ----------
+    whole
+        Whether the result is written block by block, so that any size is possible.
 
     Raises
     ------
@@ -178,7 +207,7 @@ def plan_request(slide: Slide, request: Request) -> FusionPlan:
         If the slide has no such focus layers or region, or there is no such method.
     """
     from napari_focusfuse.fusion.catalogue import method_info
-    from napari_focusfuse.fusion.plan import plan_fusion
+    from napari_focusfuse.fusion.plan import DEFAULT, PRESETS, SLIDE, plan_fusion
     from napari_focusfuse.fusion.planes import choose_planes
 
     wanted = request.planes
@@ -190,8 +219,24 @@ def plan_request(slide: Slide, request: Request) -> FusionPlan:
     except PlaneError as error:
         raise PlaneError(f"{error} (--planes 0)" if wanted != "one" else str(error)) from None
     region = level_region(slide, request.region, request.level)
-    centre = slide.planes[slide.zero]
-    return plan_fusion(slide, info, chosen, request.level, region, centre=centre)
+    pixels = region.height * region.width
+    if not whole and min(region.height, region.width) > 0 and pixels > MAX_PIXELS:
+        raise RegionError(
+            f"{region.width} x {region.height} pixels are more than the {MAX_PIXELS >> 20} "
+            "megapixels that are fused in one go to PNG; write to .ome.tif or .ome.zarr, or choose "
+            "a --region or a coarser --level."
+        )
+    preset = SLIDE if whole and pixels > SMALL_PIXELS else DEFAULT
+    return plan_fusion(
+        slide,
+        info,
+        chosen,
+        request.level,
+        region,
+        PRESETS.get(request.settings.preset or "", preset),
+        centre=slide.planes[slide.zero],
+        max_pixels=None if whole else MAX_PIXELS,
+    )
 
 
 def level_region(slide: Slide, region: Region | None, level: int) -> Region:
@@ -200,7 +245,7 @@ def level_region(slide: Slide, region: Region | None, level: int) -> Region:
     Raises
     ------
     RegionError
-        If there is no such level, or the whole slide is larger than is fused in one go.
+        If there is no such level.
     """
     from napari_focusfuse.fusion.plan import level_shape
 
@@ -212,63 +257,35 @@ def level_region(slide: Slide, region: Region | None, level: int) -> Region:
         y, x = int(region.y // down_y), int(region.x // down_x)
         stop_y, stop_x = -int(-region.stop_y // down_y), -int(-region.stop_x // down_x)
         inside = Region(y, x, stop_y - y, stop_x - x)
-    if min(inside.height, inside.width) > 0 and inside.height * inside.width > MAX_PIXELS:
-        raise RegionError(
-            f"{inside.width} x {inside.height} pixels are more than the {MAX_PIXELS >> 20} "
-            "megapixels this version fuses in one go (whole slides come later); choose a --region "
-            "or a coarser --level."
-        )
     return inside
-
-
-def load_blur(device: str, model: str | None = None) -> BlurDetector:
-    """Return a blur model, the default one unless another is named.
-
-    Raises
-    ------
-    FocusFuseError
-        If none is installed.
-    """
-    from napari_focusfuse.fusion.catalogue import load_blur_detector
-
-    detector = load_blur_detector(device, model)
-    if detector is None:
-        raise FocusFuseError("No blur model is installed, so there is no mask; leave --mask out.")
-    return detector
 
 
 def run_request(plan: FusionPlan, request: Request) -> Fusion:
     """Run a plan to its end with a bar on standard error; imports torch."""
     from napari_focusfuse.fusion.catalogue import load_method
+    from napari_focusfuse.fusion.maps import load_mappers
     from napari_focusfuse.fusion.region import run_fusion
 
-    mappers = (load_blur(request.device, request.blur_model),) if request.mask else ()
+    mappers = load_mappers(request.maps, plan, request.device, request.blur_model)
     steps = run_fusion(plan, load_method(plan.info, request.device), mappers)
-    console = messages()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task(plan.info.title, total=len(plan.tiles))
-        while True:
-            try:
-                tile = next(steps)
-            except StopIteration as finished:
-                return finished.value  # type: ignore[no-any-return]
-            bar.update(task, completed=tile.done)
+    return with_bar(plan.info.title, _counted(steps))
+
+
+def _counted(steps: Generator[TileDone, None, Fusion]) -> Generator[tuple[int, int], None, Fusion]:
+    while True:
+        try:
+            tile = next(steps)
+        except StopIteration as finished:
+            return finished.value  # type: ignore[no-any-return]
+        yield tile.done, tile.total
 
 
 def _write(job: Job, fusion: Fusion, request: Request) -> None:
     from napari_focusfuse.writer import write_image
 
-    for path, image in ((job.image, fusion.image), (job.mask, fusion.mask)):
-        if path is None or image is None:
-            continue
+    images = {IMAGE: fusion.image, **fusion.maps}
+    for name, path in job.outputs.items():
+        image = images[name]
         write_image(
             path,
             image,
@@ -280,7 +297,7 @@ def _write(job: Job, fusion: Fusion, request: Request) -> None:
         say(f"wrote {path} ({image.shape[1]} x {image.shape[0]})")
 
 
-def say_provenance(provenance: dict[str, Any], seconds: float) -> None:
+def say_provenance(provenance: Mapping[str, Any], seconds: float) -> None:
     """Print in two lines where an image comes from."""
     offsets = ", ".join(
         f"{plane['offset']:+d}" if plane["offset"] else "0" for plane in provenance["planes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,20 @@ BlurModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps")]
+MapsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="NAME=OUT", help="Write a map too: mask, depth or confidence. Repeat it."
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="How the work is cut: preset, block, threads, background. Repeat it.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -109,6 +124,51 @@ def parse_region(text: str | None) -> Region | None:
             "level 0, such as 0,0,1024,1024."
         ) from None
     return Region(y, x, height, width)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How work is cut; ``--set`` changes it."""
+
+    preset: str | None = None
+    """``"default"``, ``"paper"`` or ``"slide"``; None: by the size of what is fused."""
+    block: int | None = None
+    """Side in pixels of the squares that are finished one by one; None: one that suits."""
+    threads: int | None = None
+    """Threads that decode, and that encode; None: as many as suit the machine."""
+    background: str | None = None
+    """``"skip"`` (empty glass is not fused) or ``"keep"``; None: by the size."""
+
+
+_PRESETS = ("default", "paper", "slide")
+_BACKGROUNDS = ("skip", "keep")
+
+
+def parse_settings(texts: Sequence[str]) -> Settings:
+    """Return what ``--set KEY=VALUE`` asks for.
+
+    Raises
+    ------
+    UsageError
+        If a key or its value is unknown.
+    """
+    settings = Settings()
+    for text in texts:
+        key, _, value = text.partition("=")
+        if key == "preset" and value in _PRESETS:
+            settings = replace(settings, preset=value)
+        elif key == "background" and value in _BACKGROUNDS:
+            settings = replace(settings, background=value)
+        elif key == "block" and value.isdecimal():
+            settings = replace(settings, block=int(value))
+        elif key == "threads" and value.isdecimal() and int(value) > 0:
+            settings = replace(settings, threads=int(value))
+        else:
+            raise UsageError(
+                f"--set {text!r} is not understood; give preset={'|'.join(_PRESETS)}, "
+                f"background={'|'.join(_BACKGROUNDS)}, block=PIXELS or threads=NUMBER."
+            )
+    return settings
 
 
 def parse_maps(texts: Sequence[str], names: Sequence[str]) -> dict[str, Path]:

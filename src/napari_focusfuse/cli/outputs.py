@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,25 +11,29 @@ from napari_focusfuse.writer import SUFFIXES, is_folder
 
 from .options import UsageError
 
+IMAGE = "image"
+"""Name of the fused picture among a job's outputs; all others are names of maps."""
+
 
 @dataclass(frozen=True)
 class Job:
     """One slide and the files made from it."""
 
     slide: Path
-    image: Path | None
-    mask: Path | None
+    outputs: Mapping[str, Path]
+    """``"image"`` and names of maps -> the files that will be written."""
 
     @property
-    def outputs(self) -> tuple[Path, ...]:
-        """The files that will be written."""
-        return tuple(path for path in (self.image, self.mask) if path is not None)
+    def streams(self) -> bool:
+        """Whether it is fused block by block to files, so that any size is possible."""
+        return not any(path.suffix.lower() == ".png" for path in self.outputs.values())
 
 
-def plan_jobs(slides: Sequence[Path], image: Path | None, mask: Path | None) -> list[Job]:
+def plan_jobs(slides: Sequence[Path], outputs: Mapping[str, Path]) -> list[Job]:
     """Return one job for each slide, and make the folder if one is written to.
 
-    A folder takes ``<slide>.fused.ome.tif`` and ``<slide>.mask.ome.tif``.  Several slides need one.
+    A folder takes ``<slide>.fused.ome.tif`` and ``<slide>.<map>.ome.tif``.  Several slides need
+    one.
 
     Raises
     ------
@@ -40,16 +44,16 @@ def plan_jobs(slides: Sequence[Path], image: Path | None, mask: Path | None) -> 
     """
     jobs = []
     for slide in slides:
-        job = Job(
-            slide,
-            None if image is None else _file(slide, image, "fused", len(slides)),
-            None if mask is None else _file(slide, mask, "mask", len(slides)),
-        )
-        if any(path.resolve() == slide.resolve() for path in job.outputs):
+        files = {
+            name: _file(slide, path, "fused" if name == IMAGE else name, len(slides))
+            for name, path in outputs.items()
+        }
+        job = Job(slide, files)
+        if any(path.resolve() == slide.resolve() for path in files.values()):
             raise UsageError(f"{slide} would be replaced by its own fusion; choose another output.")
         jobs.append(job)
-    outputs = [path.resolve() for job in jobs for path in job.outputs]
-    if len(set(outputs)) < len(outputs):
+    written = [path.resolve() for job in jobs for path in job.outputs.values()]
+    if len(set(written)) < len(written):
         raise UsageError("Two results would be written to one file; choose different names.")
     return jobs
 

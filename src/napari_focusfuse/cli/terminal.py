@@ -9,13 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 Result = TypeVar("Result")
@@ -27,6 +21,23 @@ _PIPE_WIDTH = 200
 def messages() -> Console:
     """Return the console for progress, warnings and errors: standard error as it is now."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def progress_bar(*, clock: bool = True) -> Progress:
+    """Return a bar on standard error; nothing is drawn unless that is a terminal.
+
+    ``clock``: whether the bar estimates the time left by itself.
+    """
+    console = messages()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *((TimeRemainingColumn(),) if clock else ()),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def complain(sentence: str) -> None:
@@ -51,16 +62,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def with_bar(title: str, steps: Generator[tuple[int, int], None, Result]) -> Result:
     """Run steps to their end with a bar on standard error; each yields (done, in all)."""
-    console = messages()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(title)
         while True:
             try:

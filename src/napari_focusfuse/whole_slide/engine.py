@@ -22,7 +22,7 @@ from .assembly import Assembly
 from .background import Colour, empty_tiles
 from .blocks import Block, BlockGrid
 from .job import RunIdentity, SlideJob, run_identity, slide_identity
-from .journal import Journal, read_header, remove_work
+from .journal import Journal, journal_path, read_header, remove_work
 from .local import LocalPipeline, Outcome
 from .report import finished_report, write_report
 from .shares import Output
@@ -32,6 +32,7 @@ from .status import (
     StoppedError,
     clear_stop,
     lock_path,
+    report_path,
     stop_path,
 )
 from .worker import About, BlockWorker, FinishedBlock, Task
@@ -106,7 +107,7 @@ def fuse_slide(
     StoppedError
         If somebody asked the run to end, see :func:`.status.request_stop`.
     """
-    check_outputs(job)
+    check_outputs(job, overwrite=overwrite)
     status = StatusFile(job.first_output)
     with _locked(job.first_output) as lock:
         try:
@@ -124,7 +125,7 @@ def fuse_slide(
     return result
 
 
-def check_outputs(job: SlideJob) -> None:
+def check_outputs(job: SlideJob, *, overwrite: bool = False) -> None:
     """Check, before hours of work, that the outputs can be written.
 
     Raises
@@ -132,14 +133,15 @@ def check_outputs(job: SlideJob) -> None:
     OutputFormatError
         If an output is neither OME-TIFF nor OME-Zarr.
     OutputError
-        If a folder is missing or read-only.
+        If a folder is missing or read-only, or an output exists that no run of ours can have begun.
     """
+    begun = report_path(job.first_output).exists() or journal_path(job.first_output).exists()
     for path in job.outputs.values():
         if path.suffix.lower() == ".png":
             raise OutputFormatError(
                 f"{path.name}: whole slides are written to .ome.tif or .ome.zarr; choose one."
             )
-        check_output(path, overwrite=True)
+        check_output(path, overwrite=overwrite or begun)
 
 
 def _sweep(path: Path) -> None:
