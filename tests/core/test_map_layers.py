@@ -16,6 +16,7 @@ from napari_focusfuse.napari_reader import get_reader
 from napari_focusfuse.readers.pixel_map import open_map
 from napari_focusfuse.slide import Region, RegionError, SlideError, UnsupportedSlideError
 from napari_focusfuse.writer import write_image
+from slide_jobs import job_for, run, write_slide
 
 SUFFIXES = (".ome.tif", ".ome.zarr")
 LEVEL, ORIGIN = 1, (40, 60)
@@ -147,3 +148,20 @@ def test_too_much_at_once_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_focusfuse.readers.pixel_map.MAX_REGION_PIXELS", 1 << 16)
     with open_map(path) as source, pytest.raises(RegionError, match="too many"):
         source.levels[0][:]
+
+
+def test_what_a_whole_slide_run_writes_opens_as_what_it_is(tmp_path):
+    slide = write_slide(tmp_path / "slide.ome.tif", 600, 640)
+    outputs = {name: tmp_path / f"{name}.ome.tif" for name in ("depth", "confidence")}
+    region = Region(64, 96, 500, 510)
+    run(job_for(slide, tmp_path / "fused.ome.zarr", maps=outputs, region=region))
+    seen = {}
+    for path in (tmp_path / "fused.ome.zarr", *outputs.values()):
+        levels, keywords = read(path)
+        assert levels[0].shape[:2] == (500, 510)
+        assert keywords["translate"] == pytest.approx((64 * 0.25, 96 * 0.25))
+        assert keywords["scale"] == pytest.approx((0.25, 0.25))
+        seen[path.name] = keywords["metadata"][KEY].get("map"), keywords.get("contrast_limits")
+    assert seen["fused.ome.zarr"] == (None, (0, 255))
+    assert seen["depth.ome.tif"] == ("depth", pytest.approx((-1.35, 6.75)))
+    assert seen["confidence.ome.tif"] == ("confidence", (0, 255))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_focusfuse.pixels import halve
 from napari_focusfuse.slide import Region
-from napari_focusfuse.writer import OmeZarr, encode_tile, write_pyramid
+from napari_focusfuse.writer import OmeZarr, encode_tile, map_provenance, write_pyramid
 
 from .blocks import Block, BlockGrid
+from .job import IMAGE
 from .journal import Journal
 from .shares import Output, PartIndex, Pixels, unpack
 from .worker import About
@@ -49,7 +51,7 @@ class Assembly:
             output.spec,
             lambda level: self._tiles(output, level),
             mpp=self._about.mpp,
-            provenance=self._about.provenance,
+            provenance=self._provenance(output),
             name=_title(output),
             icc=self._icc(output),
         )
@@ -59,7 +61,7 @@ class Assembly:
         try:
             folder.create(
                 mpp=self._about.mpp,
-                provenance=self._about.provenance,
+                provenance=self._provenance(output),
                 name=_title(output),
                 icc=self._icc(output),
             )
@@ -70,6 +72,10 @@ class Assembly:
             folder.finish()
         finally:
             folder.discard()
+
+    def _provenance(self, output: Output) -> dict[str, Any]:
+        about = self._about.provenance
+        return about if output.name == IMAGE else map_provenance(about, output.name)
 
     def _icc(self, output: Output) -> bytes | None:
         return self._about.icc if output.spec.samples == 3 else None

@@ -19,7 +19,7 @@ from .output import (
     sync_folder,
     unwritable,
 )
-from .provenance import read_provenance
+from .provenance import map_provenance, read_provenance
 from .pyramid import COMPRESSIONS, TILE, PyramidSpec
 from .tiff import write_pyramid
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_output",
     "encode_tile",
     "is_folder",
+    "map_provenance",
     "read_provenance",
     "replaced",
     "sync_folder",

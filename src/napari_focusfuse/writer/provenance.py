@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .ome_xml import provenance_in
 from .ome_zarr import zarr_provenance
 from .png import SIGNATURE, png_provenance
+
+
+def map_provenance(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the provenance of one of a fusion's maps, which says which of its ``maps`` it is."""
+    return {**provenance, "map": name}
 
 
 def read_provenance(path: str | Path) -> dict[str, Any] | None:
