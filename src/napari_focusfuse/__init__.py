@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fusion import Fusion, fuse
+    from .fusion import Fusion, fuse, fuse_stack
     from .readers import open_slide
     from .slide import FocalPlane, FocusFuseError, Level, Region, Slide
     from .whole_slide import fuse_slide, slide_job
@@ -24,6 +24,7 @@ _HOMES = {
     "Region": "slide",
     "Slide": "slide",
     "fuse": "fusion",
+    "fuse_stack": "fusion",
     "fuse_slide": "whole_slide",
     "open_slide": "readers",
     "read_provenance": "writer",
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "fuse",
     "fuse_slide",
+    "fuse_stack",
     "open_slide",
     "read_provenance",
     "slide_job",

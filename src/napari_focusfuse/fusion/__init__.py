@@ -29,6 +29,7 @@ from .region import (
     plan_fusion,
     run_fusion,
 )
+from .stack import StackError, fuse_stack
 
 __all__ = [
     "DEFAULT",
@@ -41,6 +42,7 @@ __all__ = [
     "MethodInfo",
     "PixelMapper",
     "Preset",
+    "StackError",
     "TileDone",
     "UnknownMethodError",
     "available_maps",
@@ -48,6 +50,7 @@ __all__ = [
     "blur_detector_info",
     "choose_planes",
     "fuse",
+    "fuse_stack",
     "load_blur_detector",
     "load_mappers",
     "load_method",

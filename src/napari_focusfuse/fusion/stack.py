@@ -1,0 +1,217 @@
+"""Fuse focal planes that are arrays: colour or grey, of any precision, larger than memory or not.
+
+Slides are 8-bit RGB and have :func:`napari_focusfuse.fuse`.  This is for microscopes and scripts:
+what goes in as grey or with 16 bits comes out so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_focusfuse.slide import FocusFuseError, PlaneError
+from napari_focusfuse.tiles import Tile, TileGrid, reflect
+
+from .catalogue import load_method, method_info
+from .memory import TileComputer
+from .method import Float32Image, MethodInfo
+from .plan import DEFAULT, tile_grid
+
+Image = npt.NDArray[Any]
+_DTYPES = ("uint8", "uint16", "float32", "float64")
+
+
+class StackError(FocusFuseError, ValueError):
+    """The planes do not make a stack that can be fused."""
+
+
+def fuse_stack(
+    planes: Any, method: str = "evidence", *, device: str = "auto", white: float | None = None
+) -> Image:
+    """Fuse a stack of focal planes, tile by tile.
+
+    Parameters
+    ----------
+    planes
+        (Z, Y, X) grey or (Z, Y, X, 3) RGB array with z increasing; or a sequence of (Y, X) or
+        (Y, X, 3) arrays.  uint8, uint16 or float; NumPy, memory-mapped, dask, zarr, or whatever has
+        ``shape``, ``dtype`` and ``__getitem__``: only one tile of each plane is read at a time.
+    method
+        A method's name, a family (``"swift"``), or the path of a model file.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    white
+        The value that counts as 1, such as 4095 for a camera of 12 bits; no pixel may exceed it.
+        None: the largest of an integer type; 1 for float.
+
+    Returns
+    -------
+    (Y, X) or (Y, X, 3) array of the planes' type
+
+    Raises
+    ------
+    StackError
+        If the planes differ in size or type, or hold values that cannot be fused, such as NaN.
+    PlaneError
+        If the method does not take so many planes.
+    FocusFuseError
+        If the method or device is unknown, or memory runs out.
+    """
+    stack = PlaneStack.of(planes, white)
+    info = method_info(method, len(stack.planes))
+    _check_count(info, len(stack.planes))
+    loaded, grid = load_method(info, device), tile_grid(info, DEFAULT)
+    compute = TileComputer(
+        loaded, grid, title=info.title, device=loaded.device, halo=loaded.info.halo
+    )
+    height, width = stack.shape
+    rows, columns = (_shares(grid, axis, size) for axis, size in enumerate(stack.shape))
+    fused = np.zeros((height, width, stack.channels), np.float32)
+    for tile in grid.tiles_for(0, 0, height, width):
+        values = compute(stack.read(grid, tile)[None])[0, ..., : stack.channels]
+        y, x = grid.active_origin(tile)
+        share = np.multiply.outer(rows[tile.row], columns[tile.column])[..., None]
+        down, right = share.shape[:2]
+        margin = grid.margin
+        part = share * values[margin : margin + down, margin : margin + right]
+        fused[y : y + down, x : x + right] += part
+    return stack.as_given(fused)
+
+
+@dataclass(frozen=True)
+class PlaneStack:
+    """Planes of one size and type, read where they are needed."""
+
+    planes: tuple[tuple[Any, tuple[int, ...]], ...]
+    """Of each plane the array that holds it, and its index there."""
+    shape: tuple[int, int]
+    """(height, width) in pixels."""
+    colour: bool
+    dtype: np.dtype[Any]
+    white: float
+
+    @classmethod
+    def of(cls, planes: Any, white: float | None = None) -> PlaneStack:
+        """Check planes as :func:`fuse_stack` takes them, without reading a pixel.
+
+        Raises
+        ------
+        StackError
+            If they are no stack.
+        """
+        held: tuple[tuple[Any, tuple[int, ...]], ...]
+        if hasattr(planes, "shape"):
+            held = tuple((planes, (z,)) for z in range(planes.shape[0] if planes.shape else 0))
+            shapes = [tuple(planes.shape[1:])] * len(held)
+            dtypes = [np.dtype(planes.dtype)]
+        else:
+            held = tuple((plane, ()) for plane in planes)
+            shapes = [tuple(plane.shape) for plane, _ in held]
+            dtypes = [np.dtype(plane.dtype) for plane, _ in held]
+        if not held:
+            raise StackError("There is no plane to fuse; give one array for each focal plane.")
+        for shape, dtype in zip(shapes, dtypes, strict=False):
+            if shape != shapes[0] or dtype != dtypes[0]:
+                raise StackError(
+                    f"One plane is {_told(shapes[0], dtypes[0])} and another "
+                    f"{_told(shape, dtype)}; give planes of one size and type."
+                )
+        shape, dtype = shapes[0], dtypes[0]
+        colour = len(shape) == 3
+        if not (len(shape) == 2 or (colour and shape[2] == 3)) or 0 in shape:
+            raise StackError(
+                f"Planes of shape {shape} cannot be fused; give grey planes of (height, width) or "
+                "RGB planes of (height, width, 3)."
+            )
+        if dtype.name not in _DTYPES:
+            raise StackError(
+                f"Planes of type {dtype} cannot be fused; convert them to one of "
+                f"{', '.join(_DTYPES)}."
+            )
+        largest = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+        if white is not None and not 0 < white < np.inf:
+            raise StackError(f"white={white} is no value to count as 1; give one above 0.")
+        return cls(held, (shape[0], shape[1]), colour, dtype, largest if white is None else white)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey planes, 3 for RGB."""
+        return 3 if self.colour else 1
+
+    def read(self, grid: TileGrid, tile: Tile) -> Float32Image:
+        """Return a (Z, tile, tile, 3) float32 tile in [0, 1], mirrored at the planes' edges.
+
+        Raises
+        ------
+        StackError
+            If a value is not a number, or not in [0, white].
+        """
+        starts = grid.origin(tile)
+        indices = [reflect(s, grid.tile, n) for s, n in zip(starts, self.shape, strict=True)]
+        box = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
+        rows, columns = (index - index.min() for index in indices)
+        stack = np.empty((len(self.planes), grid.tile, grid.tile, 3), np.float32)
+        for z, (array, place) in enumerate(self.planes):
+            read = np.asarray(array[(*place, *box)])
+            part = np.divide(read, self.white, dtype=np.float64).astype(np.float32)
+            self._check(part, z)
+            part = part if self.colour else part[..., None]
+            stack[z] = part[rows][:, columns]
+        return stack
+
+    def _check(self, part: Float32Image, z: int) -> None:
+        low, high = float(part.min()), float(part.max())  # both are NaN if any value is
+        if not (low >= 0 and high <= 1):
+            found = (
+                "values that are not numbers"
+                if np.isnan(low)
+                else (f"values from {low * self.white:g} to {high * self.white:g}")
+            )
+            raise StackError(
+                f"Plane {z} holds {found}, and values from 0 to {self.white:g} can be fused; "
+                "correct them, or say by white= which value counts as 1."
+            )
+
+    def as_given(self, fused: Float32Image) -> Image:
+        """Return (Y, X, channels) values in [0, 1] in the planes' own shape, range and type."""
+        fused *= np.float32(self.white)
+        if self.dtype.kind == "u":
+            np.rint(fused, out=fused)
+        fused = fused if self.colour else fused[..., 0]
+        return fused.astype(self.dtype, copy=False)
+
+
+def _check_count(info: MethodInfo, count: int) -> None:
+    takes = None if info.plane_offsets is None else len(info.plane_offsets)
+    if takes is not None and takes != count:
+        raise PlaneError(
+            f"{info.title} takes {takes} focus layers, not {count}; give as many, or choose "
+            "another method."
+        )
+
+
+def _told(shape: Sequence[int], dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(map(str, shape))} {dtype}"
+
+
+def _shares(grid: TileGrid, axis: int, size: int) -> dict[int, Float32Image]:
+    """Return, for each row or column of tiles, the share it has in the pixels it is active in.
+
+    A tile's weights are an outer product, so the sum that they are divided by is one too.
+    """
+    lengths = (size, 1) if axis == 0 else (1, size)
+    places = {t.row if axis == 0 else t.column for t in grid.tiles_for(0, 0, *lengths)}
+    total = np.zeros(size, np.float64)
+    weights = {}
+    for place in sorted(places):
+        first = grid.active_origin(Tile(place, place))[axis]
+        weights[place] = first, grid.weights()[: size - first].astype(np.float64)
+        total[first : first + len(weights[place][1])] += weights[place][1]
+    return {
+        place: (own / total[first : first + len(own)]).astype(np.float32)
+        for place, (first, own) in weights.items()
+    }
