@@ -9,8 +9,11 @@ from napari.components import ViewerModel
 
 from drawn_slide import Drawn
 from event_loop import settle
+from napari_focusfuse import fuse
 from napari_focusfuse.layer_metadata import KEY, slide_layers
+from napari_focusfuse.slide import Region
 from napari_focusfuse.widgets._compat import camera
+from napari_focusfuse.writer import write_image
 
 
 def add(viewer: Any, slide: Drawn) -> Any:
@@ -49,6 +52,28 @@ def test_a_file_opens_and_a_bad_one_says_one_sentence(window: Any, tmp_path: Pat
     bad.write_bytes(sample.read_bytes()[:300])
     with pytest.raises(OSError, match=r"cut\.ome\.tif is damaged or incomplete"):
         window.open(bad, plugin="napari-focusfuse")
+
+
+def test_results_dropped_into_the_window_lie_over_their_slide(window: Any, tmp_path: Path) -> None:
+    slide, _ = window.open_sample("napari-focusfuse", "synthetic_smear")
+    source = slide.metadata[KEY]["slide"]
+    fusion = fuse(source, Region(100, 200, 150, 170), (0,), method="argmax", level=1)
+    files = {
+        "fused.ome.tif": (fusion.image, fusion.provenance),
+        "mask.ome.zarr": (fusion.image[..., 0].copy(), {**fusion.provenance, "map": "mask"}),
+        "depth.ome.tif": (np.float32(fusion.image[..., 1]), {**fusion.provenance, "map": "depth"}),
+    }
+    for name, (image, about) in files.items():
+        write_image(tmp_path / name, image, mpp=fusion.plan.mpp, provenance=about)
+        (layer,) = window.open(tmp_path / name, plugin="napari-focusfuse")
+        settle()
+        # A world position is the same pixel of level 1 in both layers.
+        for y, x in ((0, 0), (149, 169), (75, 3)):
+            world = layer.data_to_world((y, x))
+            below = np.array(slide.world_to_data((slide.translate[0], *world))[1:])
+            assert (below - 0.5) / 2 == pytest.approx((100 + y, 200 + x), abs=1e-3)
+    kinds = [layer.metadata[KEY]["kind"] for layer in window.layers]
+    assert kinds[2:] == ["slide", "blur mask", "map"]
 
 
 def test_a_whole_slide_opens_by_its_coarsest_level_and_steps_by_what_is_visible(
