@@ -8,7 +8,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import UInt8Image
@@ -123,9 +123,11 @@ def test_small_images_without_scale(name, tmp_path):
 
 def test_png_keeps_pixels_scale_and_provenance(tmp_path):
     path, image = tmp_path / "fused.png", texture(60, 70)
-    write_image(path, image, mpp=MPP, provenance=ABOUT)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_image(path, image, mpp=MPP, provenance=ABOUT, icc=profile)
     with Image.open(path) as file:
         np.testing.assert_array_equal(np.asarray(file), image)
+        assert file.info["icc_profile"] == profile
         assert file.info["dpi"] == pytest.approx((25400 / MPP[1], 25400 / MPP[0]), rel=1e-6)
     assert read_provenance(path) == ABOUT
 

@@ -281,8 +281,9 @@ def _counted(steps: Generator[TileDone, None, Fusion]) -> Generator[tuple[int, i
 
 
 def _write(job: Job, fusion: Fusion, request: Request) -> None:
-    from napari_focusfuse.writer import write_image
+    from napari_focusfuse.writer import map_provenance, write_image
 
+    made = fusion.provenance
     images = {IMAGE: fusion.image, **fusion.maps}
     for name, path in job.outputs.items():
         image = images[name]
@@ -290,9 +291,10 @@ def _write(job: Job, fusion: Fusion, request: Request) -> None:
             path,
             image,
             mpp=fusion.plan.mpp,
-            provenance=fusion.provenance,
+            provenance=made if name == IMAGE else map_provenance(made, name),
             compression=request.compression,
             overwrite=request.overwrite,
+            icc=fusion.plan.slide.icc_profile if name == IMAGE else None,
         )
         say(f"wrote {path} ({image.shape[1]} x {image.shape[0]})")
 
