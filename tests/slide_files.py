@@ -268,3 +268,13 @@ def _restarting_jpeg(image: Stack) -> tuple[bytes, list[int]]:
         i + 2 for i in range(scan, len(data) - 1) if data[i] == 0xFF and 0xD0 <= data[i + 1] <= 0xD7
     ]
     return data, starts
+
+
+def scan_bomb(side: int, scans: int = 2000) -> bytes:
+    """Return a progressive JPEG image whose last scan, of some bytes, is repeated."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (200, 100, 50)).save(stream, "JPEG", progressive=True)
+    sound = stream.getvalue()
+    before = sound.rindex(b"\xff\xda", 0, sound.rindex(b"\xff\xda"))
+    last = sound[sound.index(b"\xff\xc4", before) : -2]  # its Huffman table and itself
+    return sound[:-2] + scans * last + sound[-2:]

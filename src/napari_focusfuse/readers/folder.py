@@ -16,6 +16,7 @@ from .alpha import over
 from .decoded import DecodedPlanes
 from .faults import damaged, not_rgb, told
 from .resolution import plausible_pixel_size
+from .segments import check_scans
 from .tiff_header import check_tiff, is_tiff
 from .unchanged import Unchanged
 
@@ -201,6 +202,9 @@ def _decode(header: _Header) -> UInt8Image:
                 raise damaged(path, "it changed while it was open")
             return slide.read_region(slide.planes[0], 0, 0, 0, header.height, header.width)
         file.seek(0)
+        if start.startswith(b"\xff\xd8"):
+            check_scans(file.read())
+            file.seek(0)
         image = stack.enter_context(_image(path, file))
         if (image.height, image.width) != (header.height, header.width):
             raise damaged(path, "it changed while it was open")

@@ -17,6 +17,8 @@ _HEADED = (33003, 33004, 33005, 34712, 34933, 50001)  # JPEG 2000, PNG, WebP: si
 _BOUNDED = (1, 5, 8, 32773, 32946, 50000, 50013)  # decoded into a buffer of the declared size
 _MAX_BYTES = 1 << 29
 """Largest decoded tile or strip: half a gigabyte, a plane of 179 megapixels in one strip."""
+_MOST_SCANS = 100
+"""Progressive images have about ten scans; empty ones by the thousand keep a decoder busy."""
 
 
 def guard(page: Any, path: Path) -> None:
@@ -40,9 +42,12 @@ def guard(page: Any, path: Path) -> None:
     if page.compression in _BOUNDED or "guarded" in vars(page):
         return
     decode: Callable[..., Any] = page.decode
-    measure = jpeg_size if page.compression in _JPEG else picture_size
+    is_jpeg = page.compression in _JPEG
+    measure = jpeg_size if is_jpeg else picture_size
 
     def checked(data: bytes | None, index: int, /, **options: Any) -> Any:
+        if data is not None and is_jpeg:
+            check_scans(data)
         # With a header of its own (NDPI) the size is the one computed for the page.
         if data is not None and options.get("jpegheader") is None:
             found = measure(data)
@@ -64,7 +69,13 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     """Return (height, width) as the frame header of a JPEG stream declares them (ITU T.81, B.2).
 
     JPEG-LS (ITU T.87) has the same header with a marker of its own.
+
+    Raises
+    ------
+    ValueError
+        If decoding it would take very long.
     """
+    check_scans(data)
     position = 2
     while position + 9 <= len(data):
         if data[position] != 0xFF:
@@ -78,6 +89,19 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(frame[:2], "big"), int.from_bytes(frame[2:], "big")
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return None
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG image with more scans than any encoder makes, a few bytes each.
+
+    Raises
+    ------
+    ValueError
+        If it is one.
+    """
+    scans = data.count(b"\xff\xda")  # never inside a scan, where 0 follows 255
+    if scans > _MOST_SCANS:
+        raise ValueError(f"a JPEG image of {scans} scans, which would take very long to decode")
 
 
 def picture_size(data: bytes) -> tuple[int, int]:

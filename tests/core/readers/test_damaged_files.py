@@ -19,7 +19,15 @@ from PIL import Image
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import SlideError, UnsupportedSlideError
 from reading import read_everything
-from slide_files import make_stack, write_aperio, write_folder, write_ndpi, write_ome, write_pages
+from slide_files import (
+    make_stack,
+    scan_bomb,
+    write_aperio,
+    write_folder,
+    write_ndpi,
+    write_ome,
+    write_pages,
+)
 
 SMALL = make_stack(3, 64, 128)
 WRITERS: dict[str, Callable[[Path], Path]] = {
@@ -183,6 +191,23 @@ def test_claimed_sizes_are_refused_before_memory_is_taken(code, value, message, 
         open_slide(path)
 
 
+def replace_tile(path: Path, tile: bytes, compression: int) -> None:
+    """Let the only tile of the first page be another one, appended to the file."""
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        for tag, value in ((324, len(data)), (325, len(tile)), (259, compression), (262, 2)):
+            struct.pack_into("<HII", data, tags[tag].offset + 2, 4, 1, value)
+    path.write_bytes(data + tile)
+
+
+def test_a_tile_of_scans_without_end_is_refused(tmp_path):
+    path = write_pages(tmp_path / "s.tif", make_stack(2, 64, 64), tile=(64, 64), compression="jpeg")
+    replace_tile(path, scan_bomb(64), 7)
+    with open_slide(path) as slide, pytest.raises(SlideError, match=r"JPEG image of 20\d\d scans"):
+        slide.read_region(slide.planes[0], 0, 0, 0, 10, 10)
+
+
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp", "png"])
 def test_a_tile_that_claims_to_be_huge_is_refused_before_it_is_decoded(compression, tmp_path):
     import imagecodecs
@@ -192,12 +217,7 @@ def test_a_tile_that_claims_to_be_huge_is_refused_before_it_is_decoded(compressi
     encode = {"jpeg": "jpeg8", "jpeg2000": "jpeg2k"}.get(compression, compression)
     bomb = getattr(imagecodecs, f"{encode}_encode")(big)
     code = {"jpeg": 7, "jpeg2000": 34712, "webp": 50001, "png": 34933}[compression]
-    data = bytearray(path.read_bytes())
-    with tifffile.TiffFile(path) as file:
-        tags = file.pages[0].tags
-        for tag, value in ((324, len(data)), (325, len(bomb)), (259, code), (262, 2)):
-            struct.pack_into("<HII", data, tags[tag].offset + 2, 4, 1, value)
-    path.write_bytes(data + bomb)
+    replace_tile(path, bomb, code)
     with open_slide(path) as slide, pytest.raises(SlideError, match=r"a tile says it is \(4096"):
         slide.read_region(slide.planes[0], 0, 0, 0, 10, 10)
 

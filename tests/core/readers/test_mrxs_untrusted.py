@@ -24,7 +24,7 @@ from napari_focusfuse.readers.mrxs_files import RangeReader, SlideFolder
 from napari_focusfuse.readers.probe import VARIABLE
 from napari_focusfuse.slide import SlideError
 from reading import read_everything
-from slide_files import make_stack
+from slide_files import make_stack, scan_bomb
 
 LAYERS = list(make_stack(3, 100, 150))
 LAYOUT = Layout(
@@ -396,6 +396,16 @@ def test_a_tile_that_is_no_picture_is_told(slide, payload):
         pytest.raises(SlideError, match=r"^s\.mrxs is damaged or incomplete \(.*tile"),
     ):
         opened.read_region(opened.extended, 0, 0, 0, 60, 60)
+
+
+def test_a_tile_of_scans_without_end_is_refused(slide):
+    _, page = place_of_list(slide)
+    replace_payload(slide, page + 8 + 4, scan_bomb(24))
+    with (
+        open_slide(slide) as opened,
+        pytest.raises(SlideError, match=r"a JPEG image of 20\d\d scans, which"),
+    ):
+        opened.read_region(opened.extended, 0, 0, 0, 10, 10)
 
 
 def test_a_tile_of_another_depth_is_told(slide):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from dicom_files import write_dicom
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import SlideError
 from reading import read_everything
-from slide_files import make_stack, write_folder, write_ome
+from slide_files import make_stack, scan_bomb, write_folder, write_ome
 from zarr_files import write_ome_zarr
 
 SMALL = make_stack(3, 64, 64)
@@ -253,6 +254,21 @@ def test_a_picture_that_claims_to_be_huge_is_refused(tmp_path):
         (folder / "plane_1.png").write_bytes(data)
         with pytest.raises(SlideError, match=message):
             open_slide(folder)
+
+
+def test_a_picture_of_scans_without_end_is_refused(tmp_path):
+    """One that a decoder goes over two thousand times, and more in a larger file."""
+    bomb = scan_bomb(64)
+    with Image.open(io.BytesIO(bomb)) as image:
+        assert image.convert("RGB").getpixel((9, 9)) == pytest.approx((200, 100, 50), abs=3)
+    folder = write_folder(tmp_path / "planes", SMALL)
+    (folder / "plane_1.png").unlink()
+    (folder / "plane_1.jpg").write_bytes(bomb)
+    with (
+        open_slide(folder) as slide,
+        pytest.raises(SlideError, match=r"^plane_1\.jpg is damaged.*a JPEG image of 20\d\d scans"),
+    ):
+        slide.read_stack(slide.planes, 0, 0, 0, 10, 10)
 
 
 def test_an_animation_gives_its_first_picture_only(tmp_path):
