@@ -17,7 +17,7 @@ from napari_focusfuse.fusion.depth import DepthConfig, DepthMapper, depth_mapper
 from napari_focusfuse.fusion.maps import CONFIDENT, DEPTH_INFO, UnknownMapError, load_mappers
 from napari_focusfuse.fusion.plan import DEFAULT, FusionPlan, plan_fusion
 from napari_focusfuse.fusion.reach import measure_reach
-from napari_focusfuse.fusion.region import finish, run_fusion
+from napari_focusfuse.fusion.region import finish, fuse, run_fusion
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import PlaneError, Region
 from napari_focusfuse.smear import draw_smear
@@ -116,6 +116,19 @@ def test_tiles_do_not_show() -> None:
     # Its sharp strips lie in the lowest plane, the middle one, and the highest.
     strips = [whole["depth"][60:240, left : left + 40].mean() for left in (30, 150, 270)]
     np.testing.assert_allclose(strips, HEIGHTS, atol=Z_STEP_UM / 2)
+
+
+def test_maps_come_with_a_fusion_in_one_call() -> None:
+    slide = textured_slide(128, 144, mpp=(0.25, 0.25), z_um=HEIGHTS)
+    fusion = fuse(
+        slide, planes="three", method="argmax", device="cpu", maps=("depth", "confidence")
+    )
+    assert fusion.maps["depth"].dtype == np.float32
+    assert fusion.maps["confidence"].dtype == np.uint8
+    assert fusion.maps["depth"].shape == fusion.image.shape[:2]
+    assert fusion.provenance["maps"]["depth"]["unit"] == "um"
+    plain = fuse(slide, planes="three", method="argmax", device="cpu")
+    np.testing.assert_array_equal(fusion.image, plain.image)
 
 
 def test_the_unit_is_that_of_the_planes() -> None:

@@ -6,7 +6,7 @@ tiles nor the size of a batch can change a bit of the result.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 from napari_focusfuse.slide import Region, Slide, UInt8Image
 
 from .canvas import Canvas, Maps
-from .catalogue import load_blur_detector, load_method, method_info
-from .method import FusionMethod, PixelMapper
+from .catalogue import blur_detector_info, load_method, method_info
+from .maps import load_mappers
+from .method import MASK, FusionMethod, PixelMapper
 from .plan import (
     DEFAULT,
     PAPER,
@@ -133,6 +134,7 @@ def fuse(
     device: str = "auto",
     preset: Preset = DEFAULT,
     mask: bool = False,
+    maps: Collection[str] = (),
 ) -> Fusion:
     """Fuse a region of a slide in one call.
 
@@ -153,7 +155,9 @@ def fuse(
     preset
         How the slide is cut into tiles.
     mask
-        Whether to compute the blur mask of layer 0 too.
+        Whether to compute the blur mask of layer 0 too, if a blur model is installed.
+    maps
+        Names of further maps, see :func:`available_maps`, such as ``("depth", "confidence")``.
 
     Raises
     ------
@@ -165,8 +169,10 @@ def fuse(
     chosen = choose_planes(slide, info, planes)
     whole = Region(0, 0, *level_shape(slide, level))
     plan = plan_fusion(slide, info, chosen, level, region or whole, preset, centre=centre)
-    detector = load_blur_detector(device) if mask else None
-    mappers = () if detector is None else (detector,)
+    wanted = set(maps)
+    if mask and blur_detector_info() is not None:
+        wanted.add(MASK.name)
+    mappers = load_mappers(wanted, plan, device)
     return finish(run_fusion(plan, load_method(info, device), mappers))
 
 
