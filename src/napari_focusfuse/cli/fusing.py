@@ -23,6 +23,7 @@ from .options import (
     OverwriteOption,
     PlanesOption,
     RegionOption,
+    SchedulerOption,
     Settings,
     SettingsOption,
     SlidesArgument,
@@ -69,6 +70,8 @@ class Request:
     compression: str = "jpeg"
     overwrite: bool = False
     settings: Settings = field(default_factory=Settings)
+    scheduler: str | None = None
+    """Address of a dask scheduler; None: this process does the work."""
 
 
 def fuse(
@@ -87,6 +90,7 @@ def fuse(
     compression: CompressionOption = "jpeg",
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
+    scheduler: SchedulerOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Fuse focus layers of a region, or of whole slides, into one image each.
@@ -106,6 +110,7 @@ def fuse(
         compression=compression,
         overwrite=overwrite,
         settings=parse_settings(settings or ()),
+        scheduler=scheduler,
     )
     _run_all(plan_jobs(slides, outputs), request)
 
@@ -120,6 +125,7 @@ def mask(
     compression: CompressionOption = "deflate",
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
+    scheduler: SchedulerOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write how blurred layer 0 is: 255 x P(blurred) at every pixel."""
@@ -136,6 +142,7 @@ def mask(
         compression=compression,
         overwrite=overwrite,
         settings=parse_settings(settings or ()),
+        scheduler=scheduler,
     )
     _run_all(plan_jobs(slides, {"mask": out}), request)
 

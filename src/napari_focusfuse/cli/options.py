@@ -80,6 +80,14 @@ SettingsOption = Annotated[
         help="How the work is cut: preset, block, threads, background. Repeat it.",
     ),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A dask scheduler whose workers fuse whole slides, such as tcp://node1:8786.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

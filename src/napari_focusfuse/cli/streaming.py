@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ def stream(plan: FusionPlan, outputs: Mapping[str, Path], request: Request) -> M
     """Fuse a plan to files, or go on with it; return the provenance."""
     from napari_focusfuse.fusion.plan import SLIDE
     from napari_focusfuse.whole_slide import fuse_slide, slide_job
+    from napari_focusfuse.whole_slide.cluster import connect
 
     settings, large = request.settings, plan.preset == SLIDE
     job = slide_job(
@@ -33,8 +35,9 @@ def stream(plan: FusionPlan, outputs: Mapping[str, Path], request: Request) -> M
         device=request.device,
         blur_model=request.blur_model,
     )
-    steps = fuse_slide(job, overwrite=request.overwrite, threads=settings.threads)
-    with progress_bar(clock=False) as bar:
+    client = None if request.scheduler is None else connect(request.scheduler)
+    steps = fuse_slide(job, overwrite=request.overwrite, threads=settings.threads, client=client)
+    with closing(client) if client is not None else nullcontext(), progress_bar(clock=False) as bar:
         task = bar.add_task(_STAGES["preparing"], total=None)
         while True:
             try:

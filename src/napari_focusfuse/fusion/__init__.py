@@ -20,6 +20,7 @@ from .planes import choose_planes, offset_names
 from .region import (
     DEFAULT,
     PAPER,
+    SLIDE,
     Fusion,
     FusionPlan,
     Preset,
@@ -34,6 +35,7 @@ from .stack import StackError, fuse_stack
 __all__ = [
     "DEFAULT",
     "PAPER",
+    "SLIDE",
     "Fusion",
     "FusionError",
     "FusionMethod",

@@ -21,6 +21,7 @@ from .method import MASK, FusionMethod, PixelMapper
 from .plan import (
     DEFAULT,
     PAPER,
+    SLIDE,
     FusionPlan,
     Preset,
     level_mpp,
@@ -35,6 +36,7 @@ from .tile_fuser import TileFuser, read_tile
 __all__ = [
     "DEFAULT",
     "PAPER",
+    "SLIDE",
     "Fusion",
     "FusionPlan",
     "Preset",

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.process_lock import BusyError, ProcessLock, is_alive
+from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.tiles import Tile
 from napari_focusfuse.writer import OutputError, OutputFormatError, check_output, unwritable
@@ -21,11 +22,11 @@ from napari_focusfuse.writer import OutputError, OutputFormatError, check_output
 from .assembly import Assembly
 from .background import Colour, empty_tiles
 from .blocks import Block, BlockGrid
-from .job import RunIdentity, SlideJob, run_identity, slide_identity
+from .cluster import ClusterPipeline
+from .job import RunIdentity, SlideJob, plan_job, run_identity, slide_identity
 from .journal import Journal, journal_path, read_header, remove_work
 from .local import LocalPipeline, Outcome
 from .report import finished_report, write_report
-from .shares import Output
 from .status import (
     SlideProgress,
     StatusFile,
@@ -35,7 +36,7 @@ from .status import (
     report_path,
     stop_path,
 )
-from .worker import About, BlockWorker, FinishedBlock, Task
+from .worker import About, BlockWorker, FinishedBlock, Task, make_outputs
 
 _FAILED_IN_A_ROW = 8
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -72,7 +73,7 @@ class SlideResult:
 
 
 def fuse_slide(
-    job: SlideJob, *, overwrite: bool = False, threads: int | None = None
+    job: SlideJob, *, overwrite: bool = False, threads: int | None = None, client: Any = None
 ) -> Generator[SlideProgress, None, SlideResult]:
     """Fuse a slide to files; the generator can be closed at any time, and begun anew.
 
@@ -88,6 +89,8 @@ def fuse_slide(
         Whether to replace finished outputs, and to discard unfinished work, of other parameters.
     threads
         Threads that decode, and that encode; None: as many as suit the machine.
+    client
+        A ``distributed.Client`` whose workers fuse the blocks; None: this process does.
 
     Yields
     ------
@@ -111,9 +114,9 @@ def fuse_slide(
     status = StatusFile(job.first_output)
     with _locked(job.first_output) as lock:
         try:
-            with closing(BlockWorker(job)) as worker:
-                run = _Run(job, worker.plan, worker.about, worker.outputs, lock, status)
-                result = yield from run(LocalPipeline(worker, threads), overwrite=overwrite)
+            with _workplace(job, threads, client) as place:
+                run = _Run(job, place, lock, status)
+                result = yield from run(overwrite=overwrite)
         except GeneratorExit:
             status.end("stopped")
             raise
@@ -168,28 +171,44 @@ def _locked(output: Path) -> Iterator[ProcessLock]:
         lock.release()
 
 
+@dataclass(frozen=True)
+class _Workplace:
+    """Where blocks are fused, and what is known of the work there."""
+
+    plan: FusionPlan
+    about: About
+    pipeline: Pipeline
+
+
+@contextmanager
+def _workplace(job: SlideJob, threads: int | None, client: Any) -> Iterator[_Workplace]:
+    """Open what the work needs: slide and models here, or the slide alone and workers elsewhere."""
+    if client is None:
+        with closing(BlockWorker(job)) as worker:
+            yield _Workplace(worker.plan, worker.about, LocalPipeline(worker, threads))
+        return
+    with open_slide(job.slide, zero=job.zero) as slide:
+        plan, pipeline = plan_job(job, slide), ClusterPipeline(client, job)
+        yield _Workplace(plan, pipeline.about, pipeline)
+
+
 class _Run:
     """One run of one job, under its lock."""
 
     def __init__(
-        self,
-        job: SlideJob,
-        plan: FusionPlan,
-        about: About,
-        outputs: tuple[Output, ...],
-        lock: ProcessLock,
-        status: StatusFile,
+        self, job: SlideJob, place: _Workplace, lock: ProcessLock, status: StatusFile
     ) -> None:
-        self._job, self._plan, self._about, self._outputs = job, plan, about, outputs
+        self._job, self._plan, self._about = job, place.plan, place.about
+        self._pipeline = place.pipeline
+        self._outputs = make_outputs(job, place.about)
         self._lock, self._status = lock, status
+        plan = place.plan
         self._grid = BlockGrid(plan.region, job.block)
         self._progress = SlideProgress("preparing", total=len(self._grid), tiles=len(plan.tiles))
         self._failures: dict[Block, FocusFuseError] = {}
         self._began = time.monotonic()
 
-    def __call__(
-        self, pipeline: Pipeline, *, overwrite: bool
-    ) -> Generator[SlideProgress, None, SlideResult]:
+    def __call__(self, *, overwrite: bool) -> Generator[SlideProgress, None, SlideResult]:
         identity = run_identity(self._job, self._about.provenance)
         paths = list(self._job.outputs.values())
         yield self._told()
@@ -206,7 +225,7 @@ class _Run:
             _sweep(path)
         journal = self._opened(identity, discard=overwrite)
         try:
-            yield from self._fuse_all(pipeline, journal, identity)
+            yield from self._fuse_all(journal, identity)
             yield from self._assemble(journal)
             self._check_slide(identity)
             timing = {"seconds": round(time.monotonic() - self._began, 3)}
@@ -229,7 +248,7 @@ class _Run:
         return {"job": self._job.as_json(), "maps": [vars(info) for info in self._about.maps]}
 
     def _fuse_all(
-        self, pipeline: Pipeline, journal: Journal, identity: RunIdentity
+        self, journal: Journal, identity: RunIdentity
     ) -> Generator[SlideProgress, None, None]:
         pending = [block for block in self._grid if block not in journal.entries]
         self._update(done=len(journal.entries), resumed=len(journal.entries))
@@ -238,7 +257,7 @@ class _Run:
         self._update(stage="fusing", empty=len(empty))
         clock = _Clock(len(pending))
         yield self._told()
-        with closing(pipeline.run(self._task(block, empty) for block in pending)) as outcomes:
+        with closing(self._pipeline.run(self._task(block, empty) for block in pending)) as outcomes:
             for task, outcome in outcomes:
                 if isinstance(outcome, FinishedBlock):
                     self._keep(journal, outcome)

@@ -72,7 +72,7 @@ class BlockWorker:
 
     def __init__(self, job: SlideJob) -> None:
         self.job = job
-        self._reopening = threading.Lock()
+        self._reopening, self._fusing = threading.Lock(), threading.Lock()
         self.plan: FusionPlan = plan_job(job, open_slide(job.slide, zero=job.zero))
         try:
             method = load_method(self.plan.info, job.device)
@@ -117,8 +117,9 @@ class BlockWorker:
         raise AssertionError  # the last round returns or raises
 
     def fuse(self, stack: UInt8Image) -> Float32Image:
-        """Return the (tile, tile, 3 + maps) values of a tile."""
-        values: Float32Image = self.fuser(stack[None])[0]
+        """Return the (tile, tile, 3 + maps) values of a tile; one thread at a time."""
+        with self._fusing:
+            values: Float32Image = self.fuser(stack[None])[0]
         return values
 
     def values(self, colour: Colour) -> Float32Image:
