@@ -103,6 +103,7 @@ class ClusterPipeline:
 
     def _outcome(self, future: Any) -> FinishedBlock | FocusFuseError:
         from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
         try:
             fingerprint, finished = future.result()
@@ -110,10 +111,9 @@ class ClusterPipeline:
             return error
         except KilledWorker as error:
             return ClusterError(f"{error} (its workers died of it)")
-        except (CancelledError, OSError) as error:
+        except (CancelledError, CommClosedError):
             raise ClusterError(
-                f"The scheduler was lost ({type(error).__name__}); start it again and run again: what "
-                "is done is kept."
+                "The scheduler was lost; start it again and run again: what is done is kept."
             ) from None
         if fingerprint != self._fingerprint:
             raise ClusterError(
