@@ -15,6 +15,7 @@ from .fuse_tab import FuseTab
 from .fusion_job import fusion_job
 from .header import Header
 from .slide_source import ours
+from .slide_tab import SlideTab
 from .train_tab import TrainTab
 
 FOOTER = "Research use only"
@@ -37,6 +38,7 @@ class FocusFuseDock(QWidget):
         self.header = Header(viewer)
         self.fuse_tab = FuseTab(viewer, self.header, job)
         self.compare_tab = CompareTab(viewer)
+        self.slide_tab = SlideTab(viewer, self.header, job)
         self.train_tab = TrainTab(viewer, self.header, job)
         self.tabs = QTabWidget()
         self._build()
@@ -53,8 +55,12 @@ class FocusFuseDock(QWidget):
         self.destroyed.connect(lambda _gone=None: job.stop())
 
     def _build(self) -> None:
-        # Whole slides get their tab here.
-        tabs = {"Fuse": self.fuse_tab, "Compare": self.compare_tab, "Train": self.train_tab}
+        tabs = {
+            "Fuse": self.fuse_tab,
+            "Compare": self.compare_tab,
+            "Whole slide": self.slide_tab,
+            "Train": self.train_tab,
+        }
         for title, tab in tabs.items():
             area = QScrollArea()
             area.setWidgetResizable(True)
@@ -65,9 +71,14 @@ class FocusFuseDock(QWidget):
         footer = QLabel(FOOTER)
         footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         footer.setEnabled(False)
-        self.train_tab.news.connect(
-            lambda news: footer.setText(f"{FOOTER} · {news}" if news else FOOTER)
-        )
+        said: dict[str, str] = {}
+
+        def tell(tab: str, news: str) -> None:
+            said[tab] = news
+            footer.setText(" · ".join([FOOTER, *(words for words in said.values() if words)]))
+
+        self.train_tab.news.connect(lambda news: tell("Train", news))
+        self.slide_tab.news.connect(lambda news: tell("Whole slide", news))
         layout = QVBoxLayout(self)
         for widget in (self.header, self.tabs, footer):
             layout.addWidget(widget)
@@ -95,6 +106,7 @@ class FocusFuseDock(QWidget):
             self._viewer.bind_key(key, None)
         self.fuse_tab.disconnect_viewer()
         self.compare_tab.disconnect_viewer()
+        self.slide_tab.disconnect_viewer()
         self.train_tab.disconnect_viewer()
         self.header.disconnect_viewer()
         self.job.cancel()

@@ -1,4 +1,4 @@
-"""The runs this user started or opened, and what was asked about them; kept between sessions."""
+"""The trainings and whole slides this user started or opened; kept between sessions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from napari_focusfuse.whole_slide.journal import read_header
 
 FOLDER_VARIABLE = "FOCUSFUSE_STATE_DIR"
 """Environment variable that names another folder for the list."""
@@ -36,9 +38,18 @@ def known_runs() -> list[Path]:
 
 def remember(folder: Path) -> None:
     """Put a run's folder first in the list."""
-    table, name = _read(), str(folder.absolute())
-    table["runs"] = [name, *(other for other in table["runs"] if other != name)][:MOST]
-    _write(table)
+    _put_first("runs", folder)
+
+
+def known_outputs() -> list[Path]:
+    """Return the files that whole slides were fused to here, or half fused, the last one first."""
+    outputs = (Path(name) for name in _read()["outputs"])
+    return [output for output in outputs if output.exists() or read_header(output) is not None]
+
+
+def remember_output(output: Path) -> None:
+    """Put a whole slide's output first in the list."""
+    _put_first("outputs", output)
 
 
 def may_go_on(folder: Path) -> bool:
@@ -48,8 +59,12 @@ def may_go_on(folder: Path) -> bool:
 
 def let_go_on(folder: Path) -> None:
     """Note that the user said so."""
-    table, name = _read(), str(folder.absolute())
-    table["unattended"] = [name, *(other for other in table["unattended"] if other != name)][:MOST]
+    _put_first("unattended", folder)
+
+
+def _put_first(key: str, path: Path) -> None:
+    table, name = _read(), str(path.absolute())
+    table[key] = [name, *(other for other in table[key] if other != name)][:MOST]
     _write(table)
 
 
@@ -59,7 +74,7 @@ def _read() -> dict[str, list[str]]:
     except (OSError, ValueError):
         found = {}
     table = found if isinstance(found, dict) else {}
-    return {key: _names(table.get(key)) for key in ("runs", "unattended")}
+    return {key: _names(table.get(key)) for key in ("runs", "unattended", "outputs")}
 
 
 def _names(value: object) -> list[str]:

@@ -10,7 +10,7 @@ from napari_focusfuse.slide import Slide, UnsupportedSlideError
 
 from ._view import layer_axes, level_shapes
 
-NO_STACK = ("extended focus", "fused", "blur mask", "map", "difference")
+NO_STACK = ("extended focus", "fused", "blur mask", "map", "difference", "finished blocks")
 """Kinds of our own layers that cannot be fused."""
 
 

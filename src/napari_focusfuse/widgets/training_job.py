@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import create_worker
@@ -18,6 +18,7 @@ from napari_focusfuse.training_config import RecipeError
 from napari_focusfuse.training_run import RunStatus, TrainingRun
 
 from .known_runs import remember
+from .own_process import start_apart
 from .run_log import RunLog, opened_log
 from .train_request import TrainRequest, create_run
 
@@ -28,9 +29,6 @@ POLL_MS = 400
 IDLE_MS = 2000
 CATCH_UP_MS = 15
 """Time between reads while a long log is read for the first time."""
-
-NICE = 10
-"""How far the trainer steps back where others want the processor."""
 
 REDRAW_SECONDS = 0.25
 """Least time between two redraws, each of which costs about 20 ms."""
@@ -48,21 +46,7 @@ def launch(run: TrainingRun, device: str) -> subprocess.Popen[bytes]:
     run.clear_stop()
     # -P: a file of the current folder must not take the place of a module.
     command = [sys.executable, "-P", "-m", "focusfuse_training", str(run.folder)]
-    options: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        alone = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        options = {"creationflags": alone | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
-    with run.text_log.open("ab") as output:
-        child = subprocess.Popen(
-            [*command, "--device", device],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            **options,
-        )
-    if sys.platform != "win32":
-        # The window goes first: both processors busy, it would stutter.
-        os.setpriority(os.PRIO_PROCESS, child.pid, NICE)
+    child = start_apart([*command, "--device", device], run.text_log)
     _CHILDREN[run.folder] = child
     return child
 
