@@ -51,8 +51,23 @@ def read(path: str, out: Path) -> dict[str, Any]:
     }
 
 
+def check_description(path: str) -> None:
+    """Raise what is wrong with a file's OME-XML by the schema that Bio-Formats carries."""
+    from java.io import StringReader
+    from java.lang import ClassLoader
+    from javax.xml.transform.stream import StreamSource
+    from javax.xml.validation import SchemaFactory
+    from loci.formats.tiff import TiffParser
+
+    language = "http://www.w3.org/2001/XMLSchema"
+    schema = ClassLoader.getSystemResource("released-schema/2016-06/ome.xsd")
+    xml = TiffParser(path).getComment()
+    validator = SchemaFactory.newInstance(language).newSchema(schema).newValidator()
+    validator.validate(StreamSource(StringReader(xml)))
+
+
 def main(folder: str, out: str, paths: str) -> None:
-    """Read every file."""
+    """Check and read every file."""
     sys.path.insert(0, folder)
     import jpype
     import jpype.imports
@@ -66,6 +81,7 @@ def main(folder: str, out: str, paths: str) -> None:
     for number, path in enumerate(json.loads(paths)):
         pixels = Path(out, str(number))
         pixels.mkdir()
+        check_description(path)
         found.append(read(path, pixels))
     sys.stdout.write(json.dumps(found))
 

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from .pyramid import PyramidSpec
 
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_SCHEMAS = "http://www.w3.org/2001/XMLSchema-instance"
 _NAMESPACE = "napari-focusfuse/provenance"
 _TYPES = {"uint8": "uint8", "float32": "float"}
 
@@ -22,6 +23,7 @@ def ome_xml(spec: PyramidSpec, mpp: tuple[float, float] | None, about: str, name
         What a viewer calls the image.
     """
     ElementTree.register_namespace("", _OME)
+    ElementTree.register_namespace("xsi", _SCHEMAS)
     pixels = {
         "ID": "Pixels:0",
         "DimensionOrder": "XYCZT",
@@ -35,7 +37,10 @@ def ome_xml(spec: PyramidSpec, mpp: tuple[float, float] | None, about: str, name
     }
     for axis, size in zip("YX", mpp or (), strict=False):
         pixels |= {f"PhysicalSize{axis}": repr(float(size)), f"PhysicalSize{axis}Unit": "µm"}
-    root = ElementTree.Element(f"{{{_OME}}}OME")
+    # Validators find the schema by this.
+    root = ElementTree.Element(
+        f"{{{_OME}}}OME", {f"{{{_SCHEMAS}}}schemaLocation": f"{_OME} {_OME}/ome.xsd"}
+    )
 
     def add(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTree.Element:
         return ElementTree.SubElement(parent, f"{{{_OME}}}{tag}", attributes)

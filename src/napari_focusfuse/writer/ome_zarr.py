@@ -176,12 +176,7 @@ class OmeZarr:
                 for name in files:
                     _settle(Path(folder, name))
                 sync_folder(Path(folder))
-            old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
-            if self.path.exists():
-                os.replace(self.path, old)
-            os.replace(self.partial, self.path)
-            sync_folder(self.path.parent)
-            shutil.rmtree(old, ignore_errors=True)
+            _exchange(self.partial, self.path)
         except OSError as error:
             raise unwritable(self.path, error) from None
 
@@ -199,6 +194,22 @@ def zarr_provenance(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Give a folder the name of another, which is removed; no system does that in one step."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    existed = path.exists()
+    if existed:
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if existed:
+            os.replace(old, path)
+        raise
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _settle(file: Path) -> None:

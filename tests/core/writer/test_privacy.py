@@ -12,7 +12,7 @@ from napari_focusfuse import fuse, open_slide
 from napari_focusfuse.slide import Region
 from napari_focusfuse.writer import write_image
 
-SLIDE = Path(__file__).parents[1] / "data" / "CMU-1-Small-Region.svs"
+SLIDE = Path(__file__).parents[2] / "data" / "CMU-1-Small-Region.svs"
 """A real scan with label and macro."""
 
 
