@@ -103,7 +103,7 @@ class ClusterPipeline:
 
     def _outcome(self, future: Any) -> FinishedBlock | FocusFuseError:
         from distributed import KilledWorker
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
 
         try:
             fingerprint, finished = future.result()
