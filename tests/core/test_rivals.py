@@ -15,7 +15,7 @@ from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.region import PAPER, fuse
 from napari_focusfuse.fusion.seams import seam_dependence
-from napari_focusfuse.model_card import ModelCard, ModelError
+from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.models import build
 from napari_focusfuse.models.liu import PATCH, LiuClassifier, LiuConfig
 from napari_focusfuse.slide import Region
@@ -185,14 +185,6 @@ def test_tiles_of_pix2pix_disagree_and_the_plan_says_so(tmp_path: Path) -> None:
     assert plan.tiling == "anchored only"
     assert plan.grid.tile % method.info.multiple_of == 0
     assert seam_dependence(plan, method).maximum > 0
-
-
-def test_lius_network_does_not_fuse_by_itself(tmp_path: Path) -> None:
-    card = ModelCard("liu", "Liu", "liu", {"width": 4}, (0,), 19, 2, None, None)
-    path = tmp_path / "liu.safetensors"
-    save_model(path, build("liu", {"width": 4}), card)
-    with pytest.raises(ModelError, match="does not fuse focus layers; choose another model"):
-        method_info(str(path))
 
 
 def test_lius_network_gives_each_pair_of_patches_its_scores() -> None:

@@ -21,7 +21,7 @@ from napari_focusfuse.fusion.catalogue import (
 )
 from napari_focusfuse.fusion.classical import ARGMAX, PLAIN
 from napari_focusfuse.fusion.method import FusionMethod, MethodInfo
-from napari_focusfuse.fusion.neural import BlurDetector, load_detector, load_neural
+from napari_focusfuse.fusion.neural import BlurDetector, load_detector
 from napari_focusfuse.metrics import score
 from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.slide import UInt8Image
@@ -101,7 +101,7 @@ def entries(candidates: Sequence[Candidate]) -> list[Entry]:
     argmax = next(row for row in rows if row.name == ARGMAX.name)
     for candidate in candidates:
         if not candidate.marks_blur:
-            method = load_neural(model_info(candidate.file, candidate.card))
+            method = load_method(model_info(candidate.file, candidate.card), "cpu")
             rows.append(_entry(candidate.label, method, "model"))
     return rows
 

@@ -100,3 +100,21 @@ def weighted_sum(
     if total is None:
         raise ValueError("a filter needs a tap that is not zero")
     return total
+
+
+def running_sum(samples: Tensor, width: int) -> Tensor:
+    """Return the sums of ``width`` neighbours along the first axis.
+
+    Sums of 1, 2, 4 ... neighbours are put together, so that each is made in the same order wherever
+    it lies, which cumulative sums are not, and in few passes.
+    """
+    count = len(samples) - width + 1
+    total = torch.zeros_like(samples[:count])
+    size, start = 1, 0
+    while start < width:
+        if width & size:
+            total += samples[start : start + count]
+            start += size
+        samples = samples[:-size] + samples[size:]
+        size *= 2
+    return total

@@ -28,9 +28,14 @@ _MODEL_ADVICE = {
     "fusiongan": "A rival that the paper names, for comparison.",
     "pix2pix": "A rival that the paper names, for comparison.",
     "srgan": "A rival that the paper names, for comparison.",
+    "liu": "To compare with the selecting network of the literature; slow for many layers.",
 }
 _FUSING = tuple(_MODEL_ADVICE)
 """Architectures that fuse, and when to choose a model of each."""
+_SELECTING = "liu"
+"""The architecture among them that picks pixels instead of making them."""
+_BEYOND_LIU = 24
+"""What its fusion looks further than the network: :data:`.liu.BEYOND`, known without torch."""
 _SMALL_BLUR = "small-blur"
 _BLUR = (_SMALL_BLUR, "blur")
 
@@ -98,12 +103,14 @@ def model_info(path: Path, card: ModelCard) -> MethodInfo:
     if companion is not None:
         blur = read_card(companion)
         halo, multiple_of = halo + blur.halo, math.lcm(multiple_of, blur.multiple_of)
+    selects = card.architecture == _SELECTING
     return MethodInfo(
         name=card.name,
         title=card.title,
-        kind="restoration",
-        plane_offsets=card.plane_offsets,
-        halo=halo,
+        kind="selection" if selects else "restoration",
+        # It compares planes in pairs, so any number will do.
+        plane_offsets=None if selects else card.plane_offsets,
+        halo=halo + (_BEYOND_LIU if selects else 0),
         multiple_of=multiple_of,
         z_step_um=card.z_step_um,
         mpp=card.mpp,
@@ -153,6 +160,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     from .dtcwt import DualTreeMethod
     from .evidence import EvidenceMethod
     from .guided import GuidedMethod
+    from .liu import load_liu
     from .neural import load_neural
     from .pyramid import PyramidMethod
     from .wavelet import WaveletMethod
@@ -160,7 +168,7 @@ def load_method(method: str | MethodInfo, device: str = "auto") -> FusionMethod:
     info = method_info(method) if isinstance(method, str) else method
     chosen = find_device(device).name
     if info.weights is not None:
-        return load_neural(info, chosen)
+        return (load_liu if info.kind == "selection" else load_neural)(info, chosen)
     classes: dict[str, Callable[[MethodInfo, str], FusionMethod]] = {
         "evidence": EvidenceMethod,
         "argmax": ArgmaxMethod,

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from napari_focusfuse.models.selection import blur, laplacian
 
-from .bands import BandMethod, grey, mirrored
+from .bands import BandMethod, grey, mirrored, running_sum
 from .method import MethodInfo
 
 _LEAST = 1e-6
@@ -72,23 +71,5 @@ def box_mean(images: Tensor, radius: int) -> Tensor:
     width = 2 * radius + 1
     for axis in (2, 3):
         samples = mirrored(images, axis, radius, radius).movedim(axis, 0)
-        images = _running_sum(samples, width).div_(width).movedim(0, axis)
+        images = running_sum(samples, width).div_(width).movedim(0, axis)
     return images
-
-
-def _running_sum(samples: Tensor, width: int) -> Tensor:
-    """Return the sums of ``width`` neighbours along the first axis.
-
-    Sums of 1, 2, 4 ... neighbours are put together, so that each is made in the same order wherever
-    it lies, which cumulative sums are not, and in few passes.
-    """
-    count = len(samples) - width + 1
-    total = torch.zeros_like(samples[:count])
-    size, start = 1, 0
-    while start < width:
-        if width & size:
-            total += samples[start : start + count]
-            start += size
-        samples = samples[:-size] + samples[size:]
-        size *= 2
-    return total

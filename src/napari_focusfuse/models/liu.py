@@ -65,8 +65,12 @@ class LiuClassifier(nn.Module):
         (B, 2, Y / 2 - 7, X / 2 - 7) tensor of logits: the first plane is sharper, the second is; at
         (i, j) of the patch whose first pixel is (2 i, 2 j)
         """
-        features = torch.cat([self.branch(plane) for plane in pair.split(1, dim=1)], dim=1)
-        logits: Tensor = self.classify(self.merge(features))
+        first, second = (self.branch(plane) for plane in pair.split(1, dim=1))
+        return self.compare(first, second)
+
+    def compare(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the logits of two planes' features, which ``branch`` makes of one plane each."""
+        logits: Tensor = self.classify(self.merge(torch.cat([first, second], dim=1)))
         return logits
 
 
