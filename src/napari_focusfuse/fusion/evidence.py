@@ -93,11 +93,14 @@ def evidence(band: Tensor, further: bool) -> Tensor:
     -------
     (Z, 1, Y / 2, X / 2) amplitudes, about 1 at the noise
     """
-    squares = (band - band.mean(dim=0, keepdim=True)).square().sum(dim=0, keepdim=True)
-    energy, disagreement = reduce(band.square()), reduce(squares / (len(band) - 1))
-    if further:
-        energy, disagreement = smooth(energy), smooth(disagreement)
-    noise = torch.minimum(disagreement, energy.amin(dim=0, keepdim=True))
+    count = len(band)
+    # The last plane of it: the squared sum, for what the planes disagree by.
+    squares = torch.cat([band, band.sum(dim=0, keepdim=True)]).square_()
+    energies = smooth(reduce(squares)) if further else reduce(squares)
+    energy, of_sum = energies[:count], energies[count:]
+    disagreement = (energy.sum(dim=0, keepdim=True) - of_sum / count) / (count - 1)
+    # Rounding may leave less than nothing of planes that are equal.
+    noise = torch.minimum(disagreement, energy.amin(dim=0, keepdim=True)).clamp_min(0)
     return (energy / (noise + _LEAST_NOISE)).sqrt()
 
 
@@ -126,4 +129,7 @@ def shrunk(values: Tensor, doubt: float) -> Tensor:
 
 def weighted_mean(images: Tensor, weights: Tensor) -> Tensor:
     """Return the (1, C, Y, X) mean of (Z, C, Y, X) images under weights that sum to one."""
-    return (images * weights).sum(dim=0, keepdim=True)
+    mean = images[:1] * weights[:1]
+    for image, weight in zip(images[1:], weights[1:], strict=True):
+        mean.addcmul_(image, weight)
+    return mean

@@ -51,35 +51,60 @@ class PyramidMethod(BandMethod):
 
 
 def reduce(images: Tensor) -> Tensor:
-    """Smooth (Z, C, Y, X) images with the 5-tap kernel and keep every second pixel."""
-    return _smooth_axis(_smooth_axis(images, 2, stride=2), 3, stride=2)
+    """Smooth (Z, C, Y, X) images of even sides with the 5-tap kernel, keep every second pixel."""
+    return _reduce_axis(_reduce_axis(images, 2), 3)
 
 
 def expand(images: Tensor) -> Tensor:
     """Interpolate (Z, C, Y, X) images to twice the size with the same kernel."""
-    return _expand_axis(_expand_axis(images, 2), 3)
+    return _expand_axis(_expand_axis(images, 3), 2)
 
 
 def smooth(images: Tensor) -> Tensor:
     """Smooth (Z, C, Y, X) images with the 5-tap kernel."""
-    return _smooth_axis(_smooth_axis(images, 2, stride=1), 3, stride=1)
+    return _smooth_axis(_smooth_axis(images, 2), 3)
 
 
-def _smooth_axis(images: Tensor, axis: int, stride: int) -> Tensor:
-    """Filter one axis; edges repeat.  Slices take a third of the time of a grouped convolution."""
-    size = images.shape[axis]
-    first, last = images.narrow(axis, 0, 1), images.narrow(axis, size - 1, 1)
-    padded = torch.cat([first, first, images, last, last], axis).movedim(axis, 0)
-    taps = [padded[tap : tap + size : stride] for tap in range(5)]
-    result = KERNEL[2] * taps[2] + KERNEL[1] * (taps[1] + taps[3]) + KERNEL[0] * (taps[0] + taps[4])
-    return result.movedim(0, axis)
+# Edges repeat.  Sums in place take a third of the time of new tensors, or of a grouped convolution.
+
+
+def _reduce_axis(images: Tensor, axis: int) -> Tensor:
+    even, odd = images.unflatten(axis, (-1, 2)).unbind(axis + 1)
+    first, last = even.narrow(axis, 0, 1), odd.narrow(axis, -1, 1)
+    total = (KERNEL[2] * even).add_(odd, alpha=KERNEL[3])
+    _add_neighbours(total, odd, axis, -1, KERNEL[1], first)
+    _add_neighbours(total, even, axis, -1, KERNEL[0], first)
+    _add_neighbours(total, even, axis, +1, KERNEL[4], last)
+    return total
 
 
 def _expand_axis(images: Tensor, axis: int) -> Tensor:
     """Double one axis: even samples weigh 3 neighbours by twice taps 0, 2, 4, odd ones 2."""
-    size = images.shape[axis]
-    before = torch.cat([images.narrow(axis, 0, 1), images.narrow(axis, 0, size - 1)], axis)
-    after = torch.cat([images.narrow(axis, 1, size - 1), images.narrow(axis, size - 1, 1)], axis)
-    even = 2 * KERNEL[0] * (before + after) + 2 * KERNEL[2] * images
-    odd = 2 * KERNEL[1] * (images + after)
+    first, last = images.narrow(axis, 0, 1), images.narrow(axis, -1, 1)
+    even = 2 * KERNEL[2] * images
+    _add_neighbours(even, images, axis, -1, 2 * KERNEL[4], first)
+    _add_neighbours(even, images, axis, +1, 2 * KERNEL[0], last)
+    odd = 2 * KERNEL[3] * images
+    _add_neighbours(odd, images, axis, +1, 2 * KERNEL[1], last)
     return torch.stack([even, odd], axis + 1).flatten(axis, axis + 1)
+
+
+def _smooth_axis(images: Tensor, axis: int) -> Tensor:
+    first, last = images.narrow(axis, 0, 1), images.narrow(axis, -1, 1)
+    total = KERNEL[2] * images
+    for step, tap in ((1, KERNEL[3]), (2, KERNEL[4])):
+        _add_neighbours(total, images, axis, -step, tap, first)
+        _add_neighbours(total, images, axis, +step, tap, last)
+    return total
+
+
+def _add_neighbours(
+    total: Tensor, images: Tensor, axis: int, step: int, tap: float, beyond: Tensor
+) -> None:
+    """Add to each value ``tap`` times the one ``step`` further along the axis, or ``beyond`` it."""
+    size = total.shape[axis]
+    outside = min(abs(step), size)
+    inside = size - outside
+    into, source, edge = (0, outside, inside) if step > 0 else (outside, 0, 0)
+    total.narrow(axis, into, inside).add_(images.narrow(axis, source, inside), alpha=tap)
+    total.narrow(axis, edge, outside).add_(beyond, alpha=tap)
