@@ -1,6 +1,6 @@
 """Take the pictures of the documentation: the real window on the samples.
 
-Usage: python scripts/make_screenshots.py [--out docs/images] [--method NAME] [--only train]
+Usage: python scripts/make_screenshots.py [--out docs/images] [--method NAME] [--only NAME]
 
 The picture of the Train tab is taken half way through a training: of the run named with ``--run``,
 whoever trains it, else of a short one on the sample.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
@@ -29,6 +30,8 @@ SIZE = 1440, 860
 TIMEOUT = 600
 TALL = 980
 """Height of the window in which the pictures of a training are seen as well."""
+BESIDE = ("argmax", "evidence", "dtcwt", "swift")
+"""Methods in the picture of four."""
 SHORT_TRAINING = {"steps": 300, "validate_every": 15, "log_every": 2, "patches_per_slide": 60}
 
 
@@ -78,7 +81,11 @@ def save(viewer: napari.Viewer, path: Path) -> None:
     """Take the picture of the whole window."""
     work(0.5)
     picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    picture.quantize(256).save(path, optimize=True)  # a third of the size, for the repository
+    # A third of the size, for the repository.  Each colour counts once, so that rare ones stay.
+    colours = np.unique(np.asarray(picture).reshape(-1, 3), axis=0)
+    palette = Image.fromarray(colours[None]).quantize(256)
+    few = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def half_way(dock: Any, folder: Path | None, runs: Path) -> None:
@@ -125,12 +132,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--method", help="default: what the dock offers first")
     parser.add_argument("--run", type=Path, help="folder of a training that is under way")
-    parser.add_argument("--only", choices=["train"], help="take this picture only")
+    takers = {
+        "fusions": take_fusions,
+        "side-by-side": take_side_by_side,
+        "train": take_training,
+    }
+    parser.add_argument("--only", choices=list(takers), help="take these pictures only")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.only != "train":
-        take_fusions(options)
-    take_training(options)
+    for name, take in takers.items():
+        if options.only in (None, name):
+            take(options)
 
 
 def take_fusions(options: argparse.Namespace) -> None:
@@ -158,6 +170,22 @@ def take_fusions(options: argparse.Namespace) -> None:
     save(viewer, options.out / "compare.png")
     dock.compare_tab.show_difference()
     save(viewer, options.out / "difference.png")
+    viewer.close()
+
+
+def take_side_by_side(options: argparse.Namespace) -> None:
+    """Take the picture of four methods on the same view."""
+    viewer, dock = opened("algae", options.method)
+    camera(viewer).zoom *= 3
+    work(0.5)
+    tab = dock.fuse_tab
+    tab.fold.expand(False)
+    tab.methods.choose(*BESIDE)
+    tab.fuse_beside_or_back()
+    work_until(lambda: not tab.beside.running)
+    if dock.job.error:
+        raise SystemExit(dock.job.error)
+    save(viewer, options.out / "side-by-side.png")
     viewer.close()
 
 

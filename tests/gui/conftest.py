@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from event_loop import settle
+from fused_view import fuse
+from napari_focusfuse.widgets._compat import camera
 
 MISSING = "no display; run under a desktop or with xvfb-run"
 
@@ -39,3 +41,22 @@ def open_dock(window: Any) -> Callable[[], Any]:
         return dock
 
     return opened
+
+
+class FusedView(NamedTuple):
+    """A part of a slide that was fused."""
+
+    dock: Any
+    slide: Any
+    """The slide's layer."""
+    layer: Any
+    """The fused layer."""
+
+
+@pytest.fixture
+def fused_smear(window: Any, open_dock: Callable[[], Any]) -> FusedView:
+    """A part of the smear, fused by argmax."""
+    slide, _ = window.open_sample("napari-focusfuse", "synthetic_smear")
+    camera(window).zoom = 8
+    dock = open_dock()
+    return FusedView(dock, slide, fuse(dock))

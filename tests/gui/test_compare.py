@@ -11,25 +11,11 @@ import pytest
 from PIL import Image
 
 from event_loop import settle, wait_until
+from fused_view import fuse
 from napari_focusfuse.layer_metadata import KEY
 from napari_focusfuse.metrics import VARIANTS
 from napari_focusfuse.widgets import compare_request
 from napari_focusfuse.widgets._compat import camera
-
-
-@pytest.fixture
-def fused(window: Any, open_dock: Callable[[], Any]) -> tuple[Any, Any, Any]:
-    """The dock, the smear's layer and a fusion of a part of it."""
-    layer, _ = window.open_sample("napari-focusfuse", "synthetic_smear")
-    dock = open_dock()
-    dock.header.choose_method("argmax")
-    camera(window).zoom = 8
-    settle()
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle")
-    settle()
-    assert dock.job.error == ""
-    return dock, layer, dock.job.fused
 
 
 def compare(dock: Any) -> None:
@@ -44,9 +30,9 @@ def scores(dock: Any) -> dict[str, str]:
 
 
 def test_the_fused_layer_is_scored_against_the_extended_focus(
-    window: Any, fused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    window: Any, fused_smear: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dock, _, layer = fused
+    dock, _, layer = fused_smear
     tab = dock.compare_tab
     assert tab.image_choice.layer is layer
     assert tab.reference_choice.layer.metadata[KEY]["kind"] == "extended focus"
@@ -83,9 +69,9 @@ def test_the_fused_layer_is_scored_against_the_extended_focus(
 
 
 def test_a_file_is_placed_by_correlation_or_by_hand(
-    window: Any, fused: Any, tmp_path: Path
+    window: Any, fused_smear: Any, tmp_path: Path
 ) -> None:
-    dock, _, layer = fused
+    dock, _, layer = fused_smear
     tab = dock.compare_tab
     cut = layer.data[20:, 30:, :3]
     Image.fromarray(np.ascontiguousarray(cut)).save(tmp_path / "export.png")
@@ -108,9 +94,9 @@ def test_a_file_is_placed_by_correlation_or_by_hand(
 
 
 def test_what_cannot_be_compared_is_said_in_one_sentence(
-    window: Any, fused: Any, tmp_path: Path
+    window: Any, fused_smear: Any, tmp_path: Path
 ) -> None:
-    dock, _, _ = fused
+    dock, _, _ = fused_smear
     tab = dock.compare_tab
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
@@ -131,11 +117,8 @@ def test_two_layers_of_a_slide_of_unknown_scale_are_placed_by_their_pixels(
 ) -> None:
     (layer,) = window.open_sample("napari-focusfuse", "algae")
     dock = open_dock()
-    dock.header.choose_method("argmax")
     camera(window).zoom = 3
-    settle()
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle")
+    fuse(dock)
     tab = dock.compare_tab
     tab.reference_choice.choose(layer)
     compare(dock)

@@ -13,6 +13,7 @@ import pytest
 
 from drawn_slide import Drawn, drawn
 from event_loop import settle, wait_until
+from fused_view import fuse
 from napari_focusfuse.fusion.method import MASK, MethodInfo, PixelMapper
 from napari_focusfuse.layer_metadata import (
     KEY,
@@ -80,12 +81,6 @@ def argmax(dock: Any) -> None:
     settle()
 
 
-def fuse(dock: Any) -> None:
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle")
-    settle()
-
-
 def only_tiles(slide: Gated, count: int) -> None:
     """Let the worker read so many tiles (of three planes) and no more."""
     while slide.gate.acquire(blocking=False):
@@ -131,7 +126,6 @@ def test_the_view_is_fused_like_the_library_does(
 
     show(window, slide)
     dock = open_dock()
-    argmax(dock)
     fuse(dock)
     fused = dock.job.fused
     y, x, height, width = fused.metadata[KEY]["provenance"]["region"]

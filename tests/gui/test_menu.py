@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from event_loop import settle, wait_until
+from fused_view import fuse
 
 
 @pytest.fixture
@@ -48,11 +49,7 @@ def test_the_dock_touches_nothing_private(make_napari_viewer_proxy: Callable[...
     dock = FocusFuseDock(viewer)
     viewer.window.add_dock_widget(dock)
     settle()
-    dock.header.choose_method("argmax")
-    settle()
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle")
-    assert dock.job.error == ""
+    fuse(dock)
     dock.compare_tab.reference_choice.choose(dock.header.layer)
     dock.compare_tab.compare()
     wait_until(lambda: dock.compare_tab.worker is None)

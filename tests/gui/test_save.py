@@ -8,22 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from event_loop import settle, wait_until
+from event_loop import wait_until
 from napari_focusfuse import open_slide
-from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.writer import OutputError, read_provenance
 
 
 @pytest.fixture
-def fused(window: Any, open_dock: Callable[[], Any]) -> Any:
-    window.open_sample("napari-focusfuse", "synthetic_smear")
-    dock = open_dock()
-    dock.header.choose_method("argmax")
-    camera(window).zoom = 8
-    settle()
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle")
-    return dock.job.fused
+def fused(fused_smear: Any) -> Any:
+    return fused_smear.layer
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".png"])

@@ -12,6 +12,7 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from event_loop import settle, wait_until
+from fused_view import fuse
 from napari_focusfuse.layer_metadata import KEY
 from napari_focusfuse.model_card import read_card, shipped_models
 from napari_focusfuse.training_config import TrainingConfig
@@ -219,11 +220,8 @@ def test_a_blur_model_makes_the_mask_of_the_next_fusion(
     tab.use_model(model)
     dock = open_dock()
     assert dock.job.mask_model == model
-    dock.header.choose_method("argmax")
     dock.choose_tab("Fuse")
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle", LONG)
-    assert dock.job.error == ""
+    fuse(dock, seconds=LONG)
     assert dock.job.mask is not None
 
 
@@ -273,9 +271,6 @@ def test_train_watch_stop_resume_and_use_the_model(
     assert dock.header.method == str(best)
     assert dock.header.method_box.currentText() == "Swift, one layer (run)"
     dock.choose_tab("Fuse")
-    dock.fuse_tab.button.click()
-    wait_until(lambda: dock.job.state == "idle", LONG)
-    assert dock.job.error == ""
-    provenance = dock.job.fused.metadata[KEY]["provenance"]
+    provenance = fuse(dock, str(best), LONG).metadata[KEY]["provenance"]
     assert provenance["model_file"] == "best.safetensors"
     assert provenance["model_sha256"] == read_card(best).sha256

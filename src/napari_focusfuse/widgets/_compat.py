@@ -17,6 +17,18 @@ def scale_bar(viewer: Any) -> Any:
     return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
 
 
+def grid(viewer: Any) -> Any:
+    """Return the viewer's grid of views; ``viewer.grid`` is deprecated since napari 0.9."""
+    return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
+
+
+def show_name(layer: Any, shown: bool) -> None:
+    """Write a layer's name into its view, or take it away; napari before 0.7 cannot."""
+    if hasattr(layer, "name_overlay"):
+        layer.name_overlay.font_size = 8
+        layer.name_overlay.visible = shown
+
+
 def viewbox(viewer: Any) -> tuple[float, float]:
     """Return the (height, width) of one view in logical pixels, grid mode included."""
     height, width = viewer.canvas.viewbox_size(viewer.layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.layer_metadata import MASK_COLOUR
@@ -28,6 +31,8 @@ from .fuse_request import FuseRequest, describe, is_large, progress, resolve, si
 from .fusion_job import FusionJob
 from .header import Header
 from .message import Message
+from .method_checks import MethodChecks
+from .side_by_side import MOST, side_by_side
 
 FILES = "OME-TIFF (*.ome.tif *.ome.tiff);;PNG (*.png)"
 
@@ -47,6 +52,7 @@ class FuseTab(QWidget):
     def __init__(self, viewer: Any, header: Header, job: FusionJob) -> None:
         super().__init__()
         self._viewer, self._header, self._job = viewer, header, job
+        self.beside = side_by_side(viewer, job)
         self._plan: FusionPlan | None = None
         self._question: QMessageBox | None = None
         self._build()
@@ -65,6 +71,9 @@ class FuseTab(QWidget):
         self.mask_box.toggled.connect(job.show_mask)
         self.blink_button.clicked.connect(job.blink)
         self.save_button.clicked.connect(self._ask_where_to_save)
+        self.beside.changed.connect(self._show_job)
+        self.methods.changed.connect(self._show_job)
+        self.beside_button.clicked.connect(self.fuse_beside_or_back)
         self._shown_state = job.state
         self.update_plan()
 
@@ -107,7 +116,18 @@ class FuseTab(QWidget):
             layout.addWidget(widget)
         layout.addLayout(looks)
         layout.addWidget(self.result)
+        layout.addWidget(self._side_by_side())
         layout.addStretch()
+
+    def _side_by_side(self) -> QCollapsible:
+        self.methods = MethodChecks(MOST)
+        self.beside_button = QPushButton("Fuse side by side")
+        self.fold = QCollapsible("Side by side")
+        self.fold.setToolTip(f"The same view by up to {MOST} methods, beside each other")
+        self.fold.setDuration(0)
+        self.fold.addWidget(self.methods)
+        self.fold.addWidget(self.beside_button)
+        return self.fold
 
     def disconnect_viewer(self) -> None:
         """Stop following the viewer and the job."""
@@ -116,6 +136,7 @@ class FuseTab(QWidget):
             source.disconnect(self._later)
         self._job.changed.disconnect(self._on_job_changed)
         self._job.mask_shown.disconnect(self.mask_box.setChecked)
+        self.beside.changed.disconnect(self._show_job)
 
     def _later(self, event: Any = None) -> None:
         self._timer.start()
@@ -125,6 +146,7 @@ class FuseTab(QWidget):
     def update_plan(self) -> None:
         """Say what a click will do, as the view and the choices are now."""
         self._plan = None
+        self.methods.offer(self._header.methods)
         try:
             request = self._request()
             if request is None:
@@ -162,14 +184,52 @@ class FuseTab(QWidget):
             return
         seconds = self._job.seconds_per_tile(plan.info.name)
         if is_large(plan, seconds):
-            self._ask(plan, size_question(plan, seconds))
+            self._ask(size_question(plan, seconds), lambda: self._start(plan))
         else:
             self._start(plan)
 
     def _start(self, plan: FusionPlan) -> None:
         self._job.start(plan, self._header.layer)
 
-    def _ask(self, plan: FusionPlan, text: str) -> None:
+    def fuse_beside_or_back(self) -> None:
+        """Fuse what is in view by each ticked method; from the result, go back to one view."""
+        if self.beside.shown:
+            self.beside.back()
+            return
+        try:
+            plans = self._plans_beside()
+        except FocusFuseError as error:
+            self.status.warn(str(error))
+            return
+        timed = [(plan, self._job.seconds_per_tile(plan.info.name)) for plan in plans]
+        large = [each for each in timed if is_large(*each)]
+        if large:
+            question = f"{large[0][0].info.title}: {size_question(*large[0])}"
+            self._ask(question, lambda: self._start_beside(plans))
+        else:
+            self._start_beside(plans)
+
+    def _start_beside(self, plans: list[FusionPlan]) -> None:
+        self.beside.start(plans, self._header.layer)
+
+    def _plans_beside(self) -> list[FusionPlan]:
+        request = self._request()
+        if request is None:
+            return []
+        wanted = request.wanted
+        # A method that does not take the chosen focus layers takes those it is best with.
+        return [
+            resolve(
+                replace(
+                    request,
+                    method=choice.name,
+                    wanted=wanted if wanted in choice.planes else choice.planes[0],
+                )
+            )
+            for choice in self.methods.chosen()
+        ]
+
+    def _ask(self, text: str, go_on: Callable[[], None]) -> None:
         box = QMessageBox(QMessageBox.Icon.Question, "FocusFuse", text, parent=self)
         fuse = box.addButton("Fuse all of it", QMessageBox.ButtonRole.AcceptRole)
         box.addButton(QMessageBox.StandardButton.Cancel)
@@ -181,7 +241,7 @@ class FuseTab(QWidget):
             self._question = None
             box.deleteLater()
             if accepted:
-                self._start(plan)
+                go_on()
 
         box.finished.connect(answered)
         box.open()
@@ -214,9 +274,15 @@ class FuseTab(QWidget):
         self.progress.setValue(job.done)
         self.blink_button.setEnabled(job.fused is not None)
         self.save_button.setEnabled(idle and job.fused is not None)
+        beside = self.beside
+        text = "Back to one view" if beside.shown else "Fuse side by side"
+        self.beside_button.setText(text)
+        enough = len(self.methods.chosen()) > 1 and self._plan is not None
+        self.beside_button.setEnabled(idle and (beside.shown or enough))
         if job.error:
             self.result.warn(job.error)
         elif not idle:
-            self.result.say(progress(job.done, job.total, job.tile_seconds))
+            tiles = progress(job.done, job.total, job.tile_seconds)
+            self.result.say(f"{beside.progress} · {tiles}" if beside.running else tiles)
         else:
             self.result.say(job.summary)

@@ -33,7 +33,7 @@ STOP_SECONDS = 60.0
 
 
 def fuse_in_worker(
-    plan: FusionPlan, device: str, mask_model: Path | None = None
+    plan: FusionPlan, device: str, mask_model: Path | None = None, *, with_mask: bool = True
 ) -> Generator[dict[str, Any] | TileDone, None, Fusion]:
     """Load the method and fuse; runs in the worker thread, the only one that may import torch.
 
@@ -41,6 +41,8 @@ def fuse_in_worker(
     ----------
     mask_model
         File of the blur model that makes the mask; None: the shipped one.
+    with_mask
+        Whether there shall be a mask.
 
     Yields
     ------
@@ -54,7 +56,8 @@ def fuse_in_worker(
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
         method = load_method(plan.info, device)
-        detector = load_blur_detector(device, None if mask_model is None else str(mask_model))
+        model = None if mask_model is None else str(mask_model)
+        detector = load_blur_detector(device, model) if with_mask else None
         mappers = () if detector is None else (detector,)
         yield fusion_provenance(plan, method, mappers)
         return (yield from run_fusion(plan, method, mappers))
@@ -131,7 +134,7 @@ class FusionJob(QObject):
         """Time of a tile of the fusion that is running, as measured, or None."""
         return None if self._plan is None else self.seconds_per_tile(self._plan.info.name)
 
-    def start(self, plan: FusionPlan, layer: Any) -> None:
+    def start(self, plan: FusionPlan, layer: Any, *, with_mask: bool = True) -> None:
         """Start to fuse over a slide's layer; nothing happens while a fusion runs."""
         if self.state != "idle":
             return
@@ -145,6 +148,7 @@ class FusionJob(QObject):
             plan,
             self.device,
             self.mask_model,
+            with_mask=with_mask,
             _connect={
                 "yielded": self._on_yielded,
                 "returned": self._on_returned,

@@ -84,6 +84,11 @@ class Header(QWidget):
         """Which focus layers are to be fused."""
         return self.planes_box.currentData()
 
+    @property
+    def methods(self) -> tuple[MethodChoice, ...]:
+        """The methods that are offered."""
+        return self._methods
+
     def slide(self) -> Slide | None:
         """Return the slide of the chosen layer, or None without one.
 
