@@ -18,6 +18,7 @@ from mrxs_files import Layout, focus_slots, write_mrxs
 from napari_focusfuse.fusion.region import fuse
 from napari_focusfuse.layer_metadata import KEY
 from napari_focusfuse.metrics import score
+from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import Region
 from napari_focusfuse.widgets._compat import camera
 from slide_files import Stack
@@ -144,3 +145,19 @@ def test_a_dropped_slide_is_stepped_through_fused_and_scored(
     tab.image_choice.choose(layer)
     alone = compare(dock)
     assert found["SSIM-paper"] > alone["SSIM-paper"] + 0.1
+
+
+def test_the_dock_says_what_a_slide_holds_and_is_not_shown(
+    window: Any, open_dock: Callable[[], Any], tmp_path: Path
+) -> None:
+    scenes = list(np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8))
+    layout = Layout(tile=(16, 24), stored_filters=(1,))
+    path = write_mrxs(tmp_path / "dyes.mrxs", focus_slots(scenes), layout)
+    dock = open_dock()
+    assert not dock.header.notes.isVisible()
+    window.open(str(path), plugin="napari-focusfuse")
+    settle()
+    with open_slide(path) as slide:
+        assert slide.not_shown
+        assert all(sentence in dock.header.notes.plain for sentence in slide.not_shown)
+    assert dock.header.notes.isVisible()

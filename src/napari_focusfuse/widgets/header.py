@@ -22,7 +22,7 @@ from .fuse_request import (
 )
 from .layer_choice import LayerChoice
 from .message import Message
-from .slide_source import is_slide, layer_key, slide_of
+from .slide_source import is_slide, layer_key, ours, slide_of
 
 OPEN_MODEL = "Open model …"
 MODELS = "Models (*.safetensors)"
@@ -50,6 +50,7 @@ class Header(QWidget):
         )
         self.message = Message("header")
         self.message.hide()
+        self.notes = Message("notes")
         self._files: list[Path] = []
         self._methods: tuple[MethodChoice, ...] = ()
         self._offer_methods()
@@ -57,17 +58,19 @@ class Header(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Slide", self.layer_choice)
+        form.addRow(self.notes)
         form.addRow("Method", self.method_box)
         form.addRow("Focus layers", self.planes_box)
         form.addRow("Device", self.device_line)
         form.addRow(self.message)
         self.choose_method(preferred_method(self._methods))
         self._offer_planes()
-        self.layer_choice.layer_changed.connect(self.changed)
+        self.layer_choice.layer_changed.connect(self._on_layer_changed)
         self.method_box.currentIndexChanged.connect(self._on_method_changed)
         self.method_box.activated.connect(self._on_method_activated)
         self.planes_box.currentIndexChanged.connect(self.changed)
         self._find_device()
+        self._show_notes()
 
     @property
     def layer(self) -> Any:
@@ -139,6 +142,16 @@ class Header(QWidget):
         index = self.planes_box.findData(planes)
         if index >= 0:
             self.planes_box.setCurrentIndex(index)
+
+    def _on_layer_changed(self) -> None:
+        self._show_notes()
+        self.changed.emit()
+
+    def _show_notes(self) -> None:
+        """Say what is odd in the slide, and what it holds that is not shown."""
+        notes = () if self.layer is None else ours(self.layer).get("notes", ())
+        self.notes.say("", *notes)
+        self.notes.setVisible(bool(notes))
 
     def _method_choice(self) -> MethodChoice:
         return self._methods[min(max(self.method_box.currentIndex(), 0), len(self._methods) - 1)]
