@@ -19,11 +19,19 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from napari_focusfuse.joint_histogram import (
+    C1,
+    C2,
+    IntTable,
+    cc_of,
+    joint_histogram,
+    q_mi_of,
+    ssim_global_of,
+)
 from napari_focusfuse.slide import FocusFuseError
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatMap = npt.NDArray[np.float64]
-IntTable = npt.NDArray[np.int64]
 Window = Literal["gaussian", "uniform"]
 
 VARIANTS = MappingProxyType(
@@ -39,8 +47,6 @@ VARIANTS = MappingProxyType(
 )
 """Column names of :func:`score` and what each stands for; print it beside every figure."""
 
-_C1 = (0.01 * 255) ** 2
-_C2 = (0.03 * 255) ** 2
 _TAPS = np.arange(-5, 6)
 _GAUSSIAN = np.exp(-0.5 * (_TAPS / 1.5) ** 2)
 _KERNELS: dict[Window, FloatMap] = {
@@ -145,51 +151,6 @@ def q_mi(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     return q_mi_of(_joint_inside(image, reference, border))
 
 
-def joint_histogram(x: UInt8Image, y: UInt8Image) -> IntTable:
-    """Return how often each pair of grey values occurs.
-
-    Histograms of the parts of an image add up to that of the image, and :func:`ssim_global_of`,
-    :func:`cc_of` and :func:`q_mi_of` need nothing else.
-
-    Parameters
-    ----------
-    x, y
-        uint8 grey values, of one shape.
-
-    Returns
-    -------
-    (256, 256) int64 array; rows are the values of ``x``
-    """
-    pairs = 256 * x.ravel().astype(np.int64) + y.ravel()
-    return np.bincount(pairs, minlength=256 * 256).reshape(256, 256)
-
-
-def ssim_global_of(joint: IntTable) -> float:
-    """Return :func:`ssim_global` from a joint histogram."""
-    mean_x, mean_y, var_x, var_y, covariance = _moments(joint)
-    return float(
-        (2 * mean_x * mean_y + _C1)
-        * (2 * covariance + _C2)
-        / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))
-    )
-
-
-def cc_of(joint: IntTable) -> float:
-    """Return :func:`cc` from a joint histogram."""
-    _, _, var_x, var_y, covariance = _moments(joint)
-    scale = math.sqrt(var_x * var_y)
-    return covariance / scale if scale > 0 else float("nan")
-
-
-def q_mi_of(joint: IntTable) -> float:
-    """Return :func:`q_mi` from a joint histogram."""
-    shares = joint / joint.sum()
-    entropies = _entropy(shares.sum(axis=1)) + _entropy(shares.sum(axis=0))
-    if entropies == 0:
-        return 1.0
-    return max(0.0, 2 * (entropies - _entropy(shares)) / entropies)
-
-
 def psnr_of(squares: int, count: int) -> float:
     """Return :func:`psnr` from the sum of ``count`` squared differences."""
     return 10 * math.log10(255**2 * count / squares) if squares else float("inf")
@@ -271,8 +232,8 @@ def channel_ssim_map(x: UInt8Image, y: UInt8Image, window: Window) -> FloatMap:
     covariance = unbiased * (_smooth(a * b, kernel) - product)
     # Both variances only occur as a sum, which saves one of five filters.
     variances = unbiased * (_smooth(a * a + b * b, kernel) - squares)
-    similarity = (2 * product + _C1) * (2 * covariance + _C2)
-    similarity /= (squares + _C1) * (variances + _C2)
+    similarity = (2 * product + C1) * (2 * covariance + C2)
+    similarity /= (squares + C1) * (variances + C2)
     return similarity
 
 
@@ -282,21 +243,6 @@ def _smooth(channel: FloatMap, kernel: FloatMap) -> FloatMap:
     columns = sliding_window_view(padded, kernel.size, axis=0) @ kernel
     filtered: FloatMap = sliding_window_view(columns, kernel.size, axis=1) @ kernel
     return filtered
-
-
-def _entropy(probabilities: FloatMap) -> float:
-    positive = probabilities[probabilities > 0]
-    return float(-np.sum(positive * np.log2(positive)))
-
-
-def _moments(joint: IntTable) -> tuple[float, float, float, float, float]:
-    """Return both means, both variances and the covariance of a joint histogram."""
-    values, count = np.arange(256, dtype=np.float64), joint.sum()
-    of_x, of_y = joint.sum(axis=1), joint.sum(axis=0)
-    mean_x, mean_y = float(of_x @ values / count), float(of_y @ values / count)
-    x, y = values - mean_x, values - mean_y
-    spread = float(of_x @ (x * x) / count), float(of_y @ (y * y) / count)
-    return mean_x, mean_y, *spread, float(x @ joint @ y / count)
 
 
 def _joint_inside(image: UInt8Image, reference: UInt8Image, border: int) -> IntTable:

@@ -13,18 +13,20 @@ from typing import Literal
 
 import numpy as np
 
-from napari_focusfuse.metrics import (
-    VARIANTS,
+from napari_focusfuse.joint_histogram import (
     IntTable,
-    UInt8Image,
-    Window,
     cc_of,
-    channel_ssim_map,
-    grey,
     joint_histogram,
-    psnr_of,
     q_mi_of,
     ssim_global_of,
+)
+from napari_focusfuse.metrics import (
+    VARIANTS,
+    UInt8Image,
+    Window,
+    channel_ssim_map,
+    grey,
+    psnr_of,
     window_radius,
 )
 from napari_focusfuse.slide import Region
