@@ -32,7 +32,7 @@ def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     OutputError
         If this is no flat 8-bit image, or it cannot be written there.
     """
-    from .writer import OutputError, write_image
+    from .writer import OutputError, map_provenance, write_image
 
     if attributes.get("multiscale") or np.ndim(data) != (3 if attributes.get("rgb") else 2):
         raise OutputError(
@@ -40,12 +40,14 @@ def write_fused(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
             "blur mask."
         )
     noted = attributes.get("metadata", {}).get(KEY, {})
+    provenance = noted.get("provenance", {})
+    shown = "mask" if noted.get("kind") == "blur mask" else noted.get("map")
     units = attributes.get("units")
     write_image(
         Path(path),
         on_white(np.asarray(data)),
         mpp=None if units is None else pixel_size_um(attributes["scale"], units),
-        provenance=noted.get("provenance", {}),
+        provenance=provenance if shown is None else map_provenance(provenance, shown),
         overwrite=True,
     )
     return [path]
