@@ -30,6 +30,8 @@ SIZE = 1440, 860
 TIMEOUT = 600
 TALL = 980
 """Height of the window in which the pictures of a training are seen as well."""
+FREQUENT = 64
+"""Colours of a picture that are kept exactly."""
 BESIDE = ("argmax", "evidence", "dtcwt", "swift")
 """Methods in the picture of four."""
 SHORT_TRAINING = {"steps": 300, "validate_every": 15, "log_every": 2, "patches_per_slide": 60}
@@ -81,11 +83,23 @@ def save(viewer: napari.Viewer, path: Path) -> None:
     """Take the picture of the whole window."""
     work(0.5)
     picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    # A third of the size, for the repository.  Each colour counts once, so that rare ones stay.
-    colours = np.unique(np.asarray(picture).reshape(-1, 3), axis=0)
-    palette = Image.fromarray(colours[None]).quantize(256)
-    few = picture.quantize(palette=palette, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    few_colours(picture).save(path, optimize=True)
+
+
+def few_colours(picture: Image.Image) -> Image.Image:
+    """Return a picture in 256 colours, a third of the size for the repository.
+
+    The most frequent ones, those of the window, stay as they are; of the others each counts once,
+    so that rare ones, such as a warning's, stay as well.
+    """
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    order = np.argsort(counts)[::-1]
+    frequent, others = colours[order[:FREQUENT]], colours[order[FREQUENT:]]
+    rest = Image.fromarray(others[None]).quantize(256 - FREQUENT).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*frequent.ravel().tolist(), *rest])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def half_way(dock: Any, folder: Path | None, runs: Path) -> None:
