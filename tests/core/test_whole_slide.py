@@ -194,6 +194,28 @@ def test_a_block_that_gives_no_numbers_is_told_and_the_others_are_kept(
     assert out.exists()
 
 
+def test_a_gpu_that_fails_ends_the_run_and_what_is_done_is_kept(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, calls = tmp_path / "fused.ome.tif", []
+
+    class Lost(Mean):
+        def compute(self, stacks: np.ndarray) -> np.ndarray:
+            calls.append(1)
+            if len(calls) > 3:
+                raise RuntimeError("CUDA error: uncorrectable ECC error\nCompile with ...")
+            return super().compute(stacks)
+
+    monkeypatch.setattr(worker_module, "load_method", lambda info, device: Lost())
+    with pytest.raises(FusionError, match=r"GPU failed .*ECC error\); what is done is kept"):
+        run(job_for(slide, out), threads=1)
+    assert len(calls) == 4
+    steps = fuse_slide(job_for(slide, out))
+    next(steps)
+    assert next(steps).resumed > 0
+    steps.close()
+
+
 def test_names_of_any_kind_will_do(tmp_path: Path) -> None:
     folder = tmp_path / "Zytologie 50 % #1 – Größe"
     folder.mkdir()

@@ -332,6 +332,16 @@ def test_a_lock_left_by_the_dead_is_taken_over_and_one_of_the_living_is_not(tmp_
         assert path.stat().st_mtime > 1e9
 
 
+def test_what_a_killed_process_left_half_written_is_removed(slide: Path, out: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    theirs = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    theirs.touch()
+    out.with_name(f".{out.name}.{dead.pid}.partial").touch()
+    begun(job_for(slide, out), 1)
+    assert [name for name in beside(out) if name.startswith(".")] == [theirs.name]
+
+
 # --- what was there before
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import uuid
 from collections.abc import Generator, Iterable, Iterator
@@ -22,7 +23,7 @@ from napari_focusfuse.slide import FocusFuseError
 
 from .job import SlideJob, slide_identity
 from .local import Outcome
-from .worker import About, BlockWorker, FinishedBlock, Task
+from .worker import About, BlockWorker, DeviceLostError, FinishedBlock, Task
 
 RETRIES = 2
 """How often a block is tried again when something other than its pixels went wrong."""
@@ -96,6 +97,10 @@ class ClusterPipeline:
         finally:
             with suppress(Exception):  # the scheduler may be gone; then there is nothing to cancel
                 self._client.cancel(list(flying))
+
+    def seconds(self) -> dict[str, float]:
+        """Return nothing: the workers keep no account."""
+        return {}
 
     def _window(self) -> int:
         threads: int = sum(self._client.nthreads().values())
@@ -185,7 +190,11 @@ def _introduce(values: dict[str, Any]) -> tuple[str, About]:
 
 def _fuse_block(values: dict[str, Any], task: Task) -> tuple[str, FinishedBlock]:
     opened = _open(values)
-    return opened.fingerprint, opened.worker(task)
+    try:
+        return opened.fingerprint, opened.worker(task)
+    except DeviceLostError:
+        # Another worker gets the block, and whoever watches this one starts it anew.
+        os._exit(1)
 
 
 def _limit_threads() -> None:

@@ -36,7 +36,7 @@ from .status import (
     report_path,
     stop_path,
 )
-from .worker import About, BlockWorker, FinishedBlock, Task, make_outputs
+from .worker import About, BlockWorker, DeviceLostError, FinishedBlock, Task, make_outputs
 
 _FAILED_IN_A_ROW = 8
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -57,6 +57,10 @@ class Pipeline(Protocol):
 
     def run(self, tasks: Iterator[Task]) -> Generator[Outcome, None, None]:
         """Yield what came of each task, in any order; can be closed at any time."""
+        ...
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent in each stage, where that is known."""
         ...
 
 
@@ -228,8 +232,11 @@ class _Run:
             yield from self._fuse_all(journal, identity)
             yield from self._assemble(journal)
             self._check_slide(identity)
-            timing = {"seconds": round(time.monotonic() - self._began, 3)}
-            timing["resumed_blocks"] = self._progress.resumed
+            timing = {
+                "seconds": round(time.monotonic() - self._began, 3),
+                "resumed_blocks": self._progress.resumed,
+                "stages": self._pipeline.seconds(),
+            }
             report = write_report(identity, journal, self._outputs, timing)
             journal.remove()
         finally:
@@ -288,6 +295,8 @@ class _Run:
     def _failed(self, task: Task, error: FocusFuseError, identity: RunIdentity) -> None:
         """Note a block that failed; end the run if it is clear that the others will fail too."""
         self._check_slide(identity)
+        if isinstance(error, DeviceLostError):
+            raise error
         self._failures[task.block] = error
         hopeless = len(self._failures) >= _FAILED_IN_A_ROW
         if hopeless and self._progress.done == self._progress.resumed:

@@ -24,7 +24,7 @@ Outcome = tuple[Task, FinishedBlock | FocusFuseError]
 
 @dataclass
 class Stages:
-    """Seconds spent; of decoding and encoding summed over the threads."""
+    """Seconds spent: of decoding and encoding those of the processor, else those of the clock."""
 
     decode: float = 0.0
     wait: float = 0.0
@@ -96,6 +96,10 @@ class LocalPipeline:
             decoders.shutdown(cancel_futures=True)
             encoders.shutdown(cancel_futures=True)
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds spent in each stage so far."""
+        return {stage: round(spent, 3) for stage, spent in vars(self.stages).items()}
+
     def _ahead(self, tasks: Iterable[Task], decoders: ThreadPoolExecutor) -> Iterator[_Request]:
         """Yield tiles in order while the next few are being read."""
         window: deque[_Request] = deque()
@@ -131,15 +135,15 @@ class LocalPipeline:
         self.stages.fuse += time.perf_counter() - begun
 
     def _decode(self, tile: Tile) -> UInt8Image:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         stack = self._worker.read(tile)
-        self.stages.decode += time.perf_counter() - begun
+        self.stages.decode += time.thread_time() - begun
         return stack
 
     def _encode(self, block: _Block) -> FinishedBlock:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         parts = self._worker.encode(block.task.block, block.canvas)
-        self.stages.encode += time.perf_counter() - begun
+        self.stages.encode += time.thread_time() - begun
         return FinishedBlock(block.task.block, parts, notes_of(block.tiles, block.task))
 
 

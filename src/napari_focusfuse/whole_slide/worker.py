@@ -31,6 +31,10 @@ RETRY_SECONDS = (0.2, 1.0, 3.0)
 """Pauses before a tile that could not be read is read again, with the slide opened anew."""
 
 
+class DeviceLostError(FusionError):
+    """The device failed for good: no further block can be fused in this process."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One block to be fused; plain data for another process."""
@@ -117,9 +121,23 @@ class BlockWorker:
         raise AssertionError  # the last round returns or raises
 
     def fuse(self, stack: UInt8Image) -> Float32Image:
-        """Return the (tile, tile, 3 + maps) values of a tile; one thread at a time."""
-        with self._fusing:
-            values: Float32Image = self.fuser(stack[None])[0]
+        """Return the (tile, tile, 3 + maps) values of a tile; one thread at a time.
+
+        Raises
+        ------
+        DeviceLostError
+            If the GPU failed, after which this process cannot use it any more.
+        """
+        try:
+            with self._fusing:
+                values: Float32Image = self.fuser(stack[None])[0]
+        except RuntimeError as error:
+            if "CUDA error" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise DeviceLostError(
+                f"The GPU failed ({reason}); what is done is kept: run again, or on the CPU."
+            ) from None
         return values
 
     def values(self, colour: Colour) -> Float32Image:
