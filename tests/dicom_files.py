@@ -9,7 +9,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as Items
@@ -27,6 +27,7 @@ from slide_files import Stack, pyramid
 
 WHOLE_SLIDE = UID("1.2.840.10008.5.1.4.1.1.77.1.6")
 PATIENT = "Doe^Jane"
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _jpeg(tile: Stack) -> bytes:
@@ -216,6 +217,7 @@ def _dataset(
     dataset.NumberOfOpticalPaths = 1
     path = Dataset()
     path.OpticalPathIdentifier, path.ObjectiveLensPower = "1", 40
+    path.ICCProfile = PROFILE
     dataset.OpticalPathSequence = Items([path])
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax

@@ -146,6 +146,7 @@ class DicomSlide(Slide):
             extended=FocalPlane(-1, "Extended focus") if self._extended else None,
             mpp=_mpp(self._levels[0][0].image),
             objective=_objective(series.headers, shapes[0]),
+            icc_profile=_icc_profile(series.headers, shapes[0]),
             warnings=[*series.warnings, *_unread(series, source)],
             not_shown=[
                 *series.not_shown,
@@ -298,6 +299,10 @@ def _mpp(image: Any) -> tuple[float, float] | None:
 
 def _objective(headers: Sequence[DicomHeader], shape: tuple[int, int]) -> float | None:
     return next((h.objective for h in headers if h.shape == shape), None)
+
+
+def _icc_profile(headers: Sequence[DicomHeader], shape: tuple[int, int]) -> bytes | None:
+    return next((h.icc_profile for h in headers if h.shape == shape), None)
 
 
 def _unread(series: Series, source: Any) -> list[str]:

@@ -71,6 +71,8 @@ class DicomHeader:
     objective: float | None
     counts_all_planes: bool
     """Whether it holds one plane and names the count of planes of all files."""
+    icc_profile: bytes | None = None
+    """Of the first optical path."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,9 @@ def read_header(path: Path) -> DicomHeader | None:
 
 def _header(path: Path, dataset: Any) -> DicomHeader:
     height, width = (int(dataset[f"TotalPixelMatrix{side}"].value) for side in ("Rows", "Columns"))
-    lens = [
-        item.get("ObjectiveLensPower") for item in dataset.get("OpticalPathSequence", None) or ()
-    ]
-    power = micrometres(lens[0]) if lens else None
+    paths = list(dataset.get("OpticalPathSequence", None) or ())
+    power = micrometres(paths[0].get("ObjectiveLensPower")) if paths else None
+    profile = paths[0].get("ICCProfile") if paths else None
     return DicomHeader(
         path,
         str(dataset["SeriesInstanceUID"].value),
@@ -144,6 +145,7 @@ def _header(path: Path, dataset: Any) -> DicomHeader:
         (height, width),
         power if power and power > 0 else None,
         _counts_all_planes(dataset),
+        profile if isinstance(profile, bytes) else None,
     )
 
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 
-from dicom_files import PATIENT, write_dicom
+from dicom_files import PATIENT, PROFILE, write_dicom
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import PlaneError, SlideError, UnsupportedSlideError
 from reading import read_everything
@@ -49,6 +49,7 @@ def test_a_stack_reads_as_it_was_written(options, door, tmp_path, stack, open_fi
         assert (slide.format, slide.zero, slide.extended) == ("dicom", 1, None)
         assert slide.mpp == pytest.approx((0.5, 0.25))
         assert slide.objective == 40
+        assert slide.icc_profile == PROFILE
         expected = options.get("heights_um", (0.0, 2.7, 5.4))
         assert [plane.z_um for plane in slide.planes] == pytest.approx(expected)
         assert (slide.not_shown, slide.warnings, dict(slide.associated)) == ([], [], {})
