@@ -36,6 +36,16 @@ def whole(path: Path) -> np.ndarray:
         return opened.read_region(opened.planes[0], 0, 0, 0, *opened.levels[0].shape)
 
 
+def test_a_map_that_a_png_cannot_hold_is_refused_before_anything_is_fused(
+    shell: Shell, slide: Path, tmp_path: Path
+) -> None:
+    out, depth = tmp_path / "f.png", tmp_path / "d.png"
+    answer = shell("fuse", slide, "-o", out, "--method", "argmax", "--map", f"depth={depth}")
+    assert answer.code == 1
+    assert "d.png can hold only bytes" in answer.complaint
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_picture_and_maps_come_in_one_pass_and_the_same_call_is_quick_again(
     shell: Shell, slide: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,7 @@ from .streaming import stream
 from .terminal import complain, say, warn, with_bar
 
 if TYPE_CHECKING:
+    from napari_focusfuse.fusion.method import MapInfo
     from napari_focusfuse.fusion.plan import FusionPlan
     from napari_focusfuse.fusion.planes import Wanted
     from napari_focusfuse.fusion.region import Fusion, TileDone
@@ -191,7 +193,7 @@ def _run(job: Job, request: Request) -> None:
         plan = plan_request(slide, request, whole=job.streams)
         for sentence in (*slide.warnings, *plan.warnings):
             warn(sentence)
-        fusion = None if job.streams else run_request(plan, request)
+        fusion = None if job.streams else run_request(plan, request, job.outputs)
     if fusion is None:
         provenance = stream(plan, job.outputs, request)
     else:
@@ -267,15 +269,34 @@ def level_region(slide: Slide, region: Region | None, level: int) -> Region:
     return inside
 
 
-def run_request(plan: FusionPlan, request: Request) -> Fusion:
-    """Run a plan to its end with a bar on standard error; imports torch."""
+def run_request(
+    plan: FusionPlan, request: Request, outputs: Mapping[str, Path] = MappingProxyType({})
+) -> Fusion:
+    """Run a plan to its end with a bar on standard error; imports torch.
+
+    Raises
+    ------
+    UsageError
+        If one of the outputs cannot hold its map.
+    """
     from napari_focusfuse.fusion.catalogue import load_method
     from napari_focusfuse.fusion.maps import load_mappers
     from napari_focusfuse.fusion.region import run_fusion
 
     mappers = load_mappers(request.maps, plan, request.device, request.blur_model)
-    steps = run_fusion(plan, load_method(plan.info, request.device), mappers)
+    method = load_method(plan.info, request.device)
+    for about in (*method.maps, *(about for mapper in mappers for about in mapper.maps)):
+        _check_map(about, outputs.get(about.name))
+    steps = run_fusion(plan, method, mappers)
     return with_bar(plan.info.title, _counted(steps))
+
+
+def _check_map(about: MapInfo, path: Path | None) -> None:
+    if about.unit is not None and path is not None and path.suffix.lower() == ".png":
+        raise UsageError(
+            f"{about.title} is a number of {about.unit} at every pixel, and {path.name} can hold "
+            "only bytes; write it to .ome.tif or .ome.zarr."
+        )
 
 
 def _counted(steps: Generator[TileDone, None, Fusion]) -> Generator[tuple[int, int], None, Fusion]:
