@@ -25,12 +25,11 @@ from napari_focusfuse.writer import (
     read_provenance,
     write_image,
 )
-from textured_slide import texture
 
 MPP = (0.25, 0.243)
 ABOUT = {"method": "argmax", "source": "Präparat 3.mrxs"}
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-IMAGE = texture(700, 530)
+IMAGE = np.random.default_rng(0).integers(0, 256, (700, 530, 3), dtype=np.uint8)
 
 
 def files(folder: Path) -> dict[str, bytes]:
