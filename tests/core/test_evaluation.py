@@ -19,7 +19,7 @@ from focusfuse_training.material import Sample, Square, Task, of_data_set, of_ru
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
 from focusfuse_training.stack import StackFile, TrainingStack
 from focusfuse_training.summary import Condition, OtherImagesError, Spread
-from focusfuse_training.tables import tables
+from focusfuse_training.tables import in_paper, tables
 from napari_focusfuse.fusion.catalogue import blur_companion, load_method, model_info
 from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.metrics import VARIANTS, score
@@ -101,6 +101,14 @@ def test_everything_is_written(done: Evaluation) -> None:
     assert "width 4" in text
     assert "test split, simulated defocus, seeds 0 to 4" in text
     assert "Command: `focusfuse evaluate" in text
+
+
+def test_the_papers_names_stand_beside_ours(done: Evaluation) -> None:
+    text = (done.out / "tables.md").read_text()
+    for name in ("wavelet (WT)", "pyramid-plain (LPP)", "dtcwt-plain (DTCWT)"):
+        assert f"| {name} |" in text
+    assert in_paper("liu-cnn-seed1") == "liu-cnn-seed1 (CNN)"
+    assert in_paper("pyramid") == "pyramid"
 
 
 def test_the_page_needs_no_other_file(done: Evaluation) -> None:

@@ -15,6 +15,8 @@ from .summary import MASK_SCORES, Condition, Spread, pairs, seed_groups
 
 COLUMNS = ("SSIM-paper", "CC", "Q_MI", "PSNR")
 """Metrics of the printed tables; the CSV has all."""
+PAPER_NAMES = {"wavelet": "WT", "pyramid-plain": "LPP", "dtcwt-plain": "DTCWT", "liu-cnn": "CNN"}
+"""What the paper's Tables 1 and 2 call methods that we call otherwise."""
 Record = tuple[str, str, str, str, float, float, int]
 _RECORD = ("table", "condition", "row", "metric", "mean", "sd", "n")
 
@@ -56,9 +58,18 @@ def _scores(condition: Condition, title: str, number: str, *, several: bool) -> 
     rows, records = [], []
     for row in condition.of_planes(several):
         spreads = {metric: condition.spread(row.name, metric) for metric in VARIANTS}
-        rows.append((row.name, *(cell(spreads[metric], metric) for metric in COLUMNS)))
+        cells = (cell(spreads[metric], metric) for metric in COLUMNS)
+        rows.append((in_paper(row.name), *cells))
         records += list(_records(number, condition.name, row.name, spreads))
     return Table(title, ("method", *COLUMNS), tuple(rows), tuple(records))
+
+
+def in_paper(name: str) -> str:
+    """Return a row's name, followed by the paper's if that is another."""
+    # Several seeds of one recipe are told apart by what follows its name.
+    known = (paper for ours, paper in PAPER_NAMES.items() if name.split("-seed")[0] == ours)
+    paper = next(known, None)
+    return name if paper is None else f"{name} ({paper})"
 
 
 def _blur_model(condition: Condition, candidates: Sequence[Candidate]) -> Table:
