@@ -173,7 +173,8 @@ def _head(tasks: Sequence[StackTask]) -> tuple[str, ...]:
         f"plane nearest to each pixel; {BORDER_PX} px at each side are left out",
         *(f"{name}: {text}" for name, text in (VARIANTS | QUALITY).items()),
         f"Seconds and megabytes: one picture of {_COST_SIDE_PX} x {_COST_SIDE_PX} px fused in one "
-        "piece on this machine's CPU, a fresh process for each method; tiles need less",
+        "piece on one core of this machine's CPU, a fresh process for each method; seconds are "
+        "processor time, megabytes the most held at once beyond the planes and the program",
     )
 
 

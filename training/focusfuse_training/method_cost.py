@@ -25,7 +25,10 @@ class Cost:
     """What fusing one stack in one piece took."""
 
     seconds_per_mpx: float
-    """Of the fused picture; the better of two."""
+    """Processor time on one core for each megapixel of the fused picture; the better of two.
+
+    Not the time on the clock, which other programs on the machine would lengthen.
+    """
     megabytes: float
     """Most memory held at once beyond the loaded program and the planes; NaN if unknown."""
 
@@ -39,20 +42,20 @@ def measure(names: Sequence[str], planes: int, side: int) -> Iterator[tuple[str,
     pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with pool:
         for name in names:
-            yield name, pool.submit(_measure, name, planes, side, torch.get_num_threads()).result()
+            yield name, pool.submit(_measure, name, planes, side).result()
 
 
-def _measure(name: str, planes: int, side: int, threads: int) -> Cost:
-    torch.set_num_threads(threads)
+def _measure(name: str, planes: int, side: int) -> Cost:
+    torch.set_num_threads(1)
     method = load_method(name, "cpu")
     rng = np.random.default_rng(0)
     stack = rng.integers(0, 256, (planes, side, side, 3), dtype=np.uint8)
     apply(method, stack[:, :128, :128])  # loads what is loaded lazily
     before, seconds = _forget_peak(), float("inf")
     for _ in range(_REPEATS):
-        started = time.perf_counter()
+        started = time.process_time()
         apply(method, stack)
-        seconds = min(seconds, time.perf_counter() - started)
+        seconds = min(seconds, time.process_time() - started)
     return Cost(seconds / side**2 * 1e6, _peak_megabytes() - before)
 
 
