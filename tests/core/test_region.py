@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -324,3 +325,19 @@ def test_provenance_says_where_the_picture_comes_from(slide):
     assert about["mask_plane"] is None
     assert about["use"] == "research use only"
     assert fusion.plan.mpp == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("name", ["argmax", "evidence", "pyramid", "wavelet"])
+def test_the_number_of_threads_changes_no_bit_of_a_selection(name: str):
+    method = load_method(name, "cpu")
+    stacks = np.random.default_rng(3).random((1, 3, 224, 240, 3), dtype=np.float32)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(method(stacks))
+    finally:
+        torch.set_num_threads(before)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
