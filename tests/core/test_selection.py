@@ -68,3 +68,18 @@ def test_grey_planes_give_a_grey_image(method):
 def test_a_stack_comes_out_alike_alone_and_in_company(method):
     batch = np.concatenate([as_batch(texture(64, 64, s), texture(64, 64, s + 1)) for s in (0, 5)])
     np.testing.assert_array_equal(method(batch)[1], method(batch[1:])[0])
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("dtcwt")])
+def test_a_plane_of_which_nothing_is_stored_does_not_win(name):
+    method, sharp = load_method(name, "cpu"), texture(384, 384)
+    soft = blurred(sharp)
+    noise = np.random.default_rng(0).normal(0, 2, (3, *sharp.shape))
+    planes = np.clip(np.stack([soft, sharp, soft]) + noise, 0, 255).round()
+    missing = planes.copy()
+    missing[2, 32:352, 32:352] = 255
+    inside = np.s_[160:224, 160:224]
+    error = (method(as_batch(*missing))[0] * 255 - sharp)[inside]
+    without = (method(as_batch(*planes[:2]))[0] * 255 - sharp)[inside]
+    assert abs(error.mean()) < 1
+    assert np.abs(error).mean() < np.abs(without).mean() + 0.5

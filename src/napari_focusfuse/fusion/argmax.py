@@ -36,14 +36,16 @@ class ArgmaxMethod(FusionMethod):
 
     @torch.inference_mode()
     def _fuse(self, stack: Float32Image) -> Float32Image:
-        """Fuse one (Z, Y, X, 3) stack to (Y, X, 3)."""
-        planes = torch.from_numpy(stack).to(self.device)
+        return self.fuse_planes(torch.from_numpy(stack).to(self.device)).cpu().numpy()
+
+    def fuse_planes(self, planes: Tensor) -> Tensor:
+        """Fuse (Z, Y, X, 3) planes to (Y, X, 3)."""
         weights = self.decision_map(planes)[..., None]
         # Plane by plane, colours left where they lie: no copy of the stack is made.
         fused = planes[0] * weights[0]
         for plane, weight in zip(planes[1:], weights[1:], strict=True):
             fused.addcmul_(plane, weight)
-        return fused.cpu().numpy()
+        return fused
 
     def decision_map(self, planes: Tensor) -> Tensor:
         """Return the (Z, Y, X) weights of (Z, Y, X, 3) planes; they sum to 1 over Z."""

@@ -18,6 +18,9 @@ from napari_focusfuse.models.selection import GREY
 
 from .method import Float32Image, FusionMethod, MethodInfo
 
+_ROUNDING = 2e-6
+"""Less detail than this is what rounding leaves of none; noise of an 8-bit step leaves 1e-4."""
+
 
 class BandMethod(FusionMethod):
     """Splits the planes into bands, takes of each what is sharpest, and puts them together.
@@ -32,14 +35,16 @@ class BandMethod(FusionMethod):
     def compute(self, stacks: Float32Image) -> Float32Image:
         """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
         # One stack at a time: what a pixel becomes must not depend on its tile's company.
-        return np.concatenate([self._fuse(stack) for stack in stacks])
+        return np.stack([self._fuse(stack) for stack in stacks])
 
     @torch.inference_mode()
     def _fuse(self, stack: Float32Image) -> Float32Image:
-        """Fuse one (Z, Y, X, 3) stack to (1, Y, X, 3)."""
-        planes = torch.from_numpy(stack).to(self.device).movedim(-1, 1).contiguous()
-        fused = within_sources(self.merge(planes), planes)
-        return fused.movedim(1, -1).cpu().numpy()
+        return self.fuse_planes(torch.from_numpy(stack).to(self.device)).cpu().numpy()
+
+    def fuse_planes(self, planes: Tensor) -> Tensor:
+        """Fuse (Z, Y, X, 3) planes to (Y, X, 3)."""
+        planes = planes.movedim(-1, 1).contiguous()
+        return within_sources(self.merge(planes), planes)[0].movedim(0, -1)
 
     @abstractmethod
     def merge(self, planes: Tensor) -> Tensor:
@@ -62,6 +67,24 @@ def vote(winner: Tensor, planes: int) -> Tensor:
     votes = (winner == torch.arange(planes, device=winner.device).view(-1, 1, 1, 1)).float()
     counted = 9 * functional.avg_pool2d(votes, 3, stride=1, padding=1)
     return (counted.round() + votes / 2).argmax(dim=0, keepdim=True)
+
+
+def mean_shown(approximations: Tensor, detail: Tensor) -> Tensor:
+    """Return the (1, C, Y, X) mean of the planes that show anything there; of all if none does.
+
+    A plane of which a slide stores nothing is one colour, to the bit; a picture has noise.  Such a
+    plane must not lend its colour to the others.
+
+    Parameters
+    ----------
+    approximations
+        (Z, C, Y, X) coarsest levels.
+    detail
+        (Z, 1, Y, X) modulus of the coarsest detail, in the range of the pixels.
+    """
+    shown = (detail > _ROUNDING).to(detail.dtype)
+    shown = torch.where(shown.any(dim=0, keepdim=True), shown, 1.0)
+    return (approximations * shown).sum(dim=0, keepdim=True) / shown.sum(dim=0, keepdim=True)
 
 
 def within_sources(fused: Tensor, planes: Tensor) -> Tensor:

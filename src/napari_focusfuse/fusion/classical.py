@@ -99,7 +99,7 @@ PYRAMID_PLAIN = replace(
     PYRAMID,
     name="pyramid-plain",
     title="Laplacian pyramid, plain",
-    halo=60,
+    halo=76,
     settings={"levels": 4, "window": 1},
     advice="The plain rule of the literature, for tables.",
 )

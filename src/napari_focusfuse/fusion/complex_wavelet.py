@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from .bands import BandMethod, grey, take, vote
+from .bands import BandMethod, grey, mean_shown, take, vote
 from .method import MethodInfo
 from .wavelet import Details, FilterBank, analyse, synthesise
 
@@ -54,7 +54,8 @@ class ComplexWaveletMethod(BandMethod):
             chosen = vote(_agreed(bands), len(greys))
             along_y, along_x, both = (take(band, chosen) for band in bands)
             details.append((along_y, along_x, both))
-        fused = level.mean(dim=0, keepdim=True)
+        strongest = torch.stack([band.abs() for band in bands]).amax(dim=0)
+        fused = mean_shown(level, strongest / 2**self.levels)
         for bands in reversed(details):
             fused = synthesise(fused, bands, COMPLEX_6)
         return fused.real

@@ -68,8 +68,9 @@ class DualTreeMethod(BandMethod):
     Activity is the modulus of the grey image's coefficient, the largest of 3 x 3; the choice is
     then put to the vote of 3 x 3.  With a window of 1, the plain rule, neither is done.  All three
     channels follow the choice and each value is kept within the span of its sources, so no false
-    colour arises.  The coarsest level is the planes' mean.  Sides and origins of tiles must be
-    multiples of 2 ** levels, else the transform shifts with them.
+    colour arises.  The coarsest level is the planes' mean, and looks so far that even a plane of
+    which nothing is stored here counts in it.  Sides and origins of tiles must be multiples of
+    2 ** levels, else the transform shifts with them.
     """
 
     def __init__(self, info: MethodInfo, device: str = "cpu") -> None:

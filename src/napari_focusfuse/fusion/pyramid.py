@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .bands import BandMethod, grey, take
+from .bands import BandMethod, grey, mean_shown, take
 from .method import MethodInfo
 
 KERNEL = (0.05, 0.25, 0.4, 0.25, 0.05)
@@ -36,9 +36,10 @@ class PyramidMethod(BandMethod):
         level, bands = planes, []
         for _ in range(self.levels):
             coarser = reduce(level)
-            bands.append(self._strongest(level - expand(coarser)))
+            band = level - expand(coarser)
+            bands.append(self._strongest(band))
             level = coarser
-        fused = level.mean(dim=0, keepdim=True)
+        fused = mean_shown(level, functional.max_pool2d(grey(band).abs(), 2))
         for band in reversed(bands):
             fused = expand(fused) + band
         return fused

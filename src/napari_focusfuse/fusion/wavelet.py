@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .bands import BandMethod, grey, mirrored, take, weighted_sum
+from .bands import BandMethod, grey, mean_shown, mirrored, take, weighted_sum
 from .method import MethodInfo
 
 Details = tuple[Tensor, Tensor, Tensor]
@@ -58,7 +58,8 @@ class WaveletMethod(BandMethod):
         for _ in range(self.levels):
             level, (along_y, along_x, both) = analyse(level, DB2)
             details.append((_largest(along_y), _largest(along_x), _largest(both)))
-        fused = level.mean(dim=0, keepdim=True)
+        strongest = torch.stack([grey(band).abs() for band in (along_y, along_x, both)]).amax(dim=0)
+        fused = mean_shown(level, strongest / 2**self.levels)
         for bands in reversed(details):
             fused = synthesise(fused, bands, DB2)
         return fused
