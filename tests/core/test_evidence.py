@@ -9,7 +9,7 @@ import torch
 from napari_focusfuse.benchmark_definition import Z_STEP_UM, SimulatedStack, simulate_specimen
 from napari_focusfuse.defocus import Camera, Sheet, Specimen
 from napari_focusfuse.fusion.classical import CLASSICAL, EVIDENCE
-from napari_focusfuse.fusion.evidence import EvidenceMethod, shared, shrunk
+from napari_focusfuse.fusion.evidence import WHITE_NOISE, EvidenceMethod, shared, shrunk
 from napari_focusfuse.fusion.pyramid import expand, reduce
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.metrics import ssim_paper
@@ -115,6 +115,14 @@ def test_what_noise_could_give_is_shrunk_to_nothing():
     deviations = shrunk(values, 0.5).view(2, 3)
     expected = torch.tensor([0.0, 0.0, 2 * (1 - 0.25 / 4)])
     torch.testing.assert_close(deviations, torch.stack([expected, -expected]))
+
+
+def test_white_noise_leaves_in_each_band_what_is_said():
+    level = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 1024, 1024)))
+    for said in WHITE_NOISE:
+        coarser = reduce(level)
+        assert (level - expand(coarser)).std().item() == pytest.approx(said, rel=0.05)
+        level = coarser
 
 
 def test_it_looks_no_further_than_it_says():

@@ -6,9 +6,11 @@ Laplacian pyramid (Burt & Adelson 1983, IEEE Trans. Commun. 31:532) becomes a we
 planes, and a weight says how far a plane stands out of the noise:
 
 1. Around each place, E_k = <b_k^2> is the energy of plane k's band b_k, in grey.
-2. The noise is N = min(V, min_k E_k), where V = <sum_k (b_k - mean_k b_k)^2> / (Z - 1) is what the
-   Z planes disagree by.  Each bounds the noise from above: V meets it where the planes show the
-   same, the least E_k where some plane shows nothing.
+2. The noise is N = min(V, min_k E_k, H), where V = <sum_k (b_k - mean_k b_k)^2> / (Z - 1) is what
+   the Z planes disagree by.  Each bounds the noise from above: V meets it where the planes show the
+   same, the least E_k where some plane shows nothing.  H is what white noise of a deviation of
+   ``noisiest`` / 255 in grey leaves, more than any scanner's: without it, planes that all show
+   much, but other things, as where light is bent, would pass for noisy.
 3. The evidence for plane k at scale s is its amplitude in units of the noise,
    y_ks = sqrt(E_k / N).  The root makes it as uncertain for strong bands as for weak ones: the
    variance of E under noise grows with E, that of its root does not.
@@ -36,6 +38,8 @@ from .bands import BandMethod, grey
 from .method import MethodInfo
 from .pyramid import expand, reduce, smooth
 
+WHITE_NOISE = (0.9355, 0.2444, 0.1063, 0.0515)
+"""Standard deviation, in each band from the finest on, of white noise that has 1 at each pixel."""
 _LEAST_NOISE = (0.1 / 255) ** 2
 """Variance below that of 8-bit rounding, (0.19 / 255)^2 in grey: against division by zero."""
 
@@ -53,6 +57,8 @@ class EvidenceMethod(BandMethod):
         self.levels = int(info.settings["levels"])
         self.coupling = float(info.settings["coupling"])
         self.doubt = float(info.settings["doubt"])
+        noisiest = float(info.settings["noisiest"]) / 255
+        self.most_noise = [(noisiest * left) ** 2 for left in WHITE_NOISE[: self.levels]]
         self.temperature = float(info.settings["temperature"])
 
     def merge(self, planes: Tensor) -> Tensor:
@@ -72,20 +78,25 @@ class EvidenceMethod(BandMethod):
 
     def weights(self, bands: list[Tensor]) -> list[Tensor]:
         """Return, for each (Z, 3, Y, X) band from the finest on, (Z, 1, Y / 2, X / 2) weights."""
-        own = [evidence(grey(band), further=band is not bands[-1]) for band in bands]
+        own = [
+            evidence(grey(band), most_noise, further=band is not bands[-1])
+            for band, most_noise in zip(bands, self.most_noise, strict=True)
+        ]
         return [
             (shrunk(together, self.doubt) / self.temperature).softmax(dim=0)
             for together in shared(own, self.coupling)
         ]
 
 
-def evidence(band: Tensor, further: bool) -> Tensor:
+def evidence(band: Tensor, most_noise: float, further: bool) -> Tensor:
     """Return how far each plane stands out of the noise.
 
     Parameters
     ----------
     band
         (Z, 1, Y, X) band-pass of at least two planes, in grey.
+    most_noise
+        The highest variance that counts as noise.
     further
         Whether to average over about a Gaussian of sigma 2 pixels instead of 1.
 
@@ -100,7 +111,7 @@ def evidence(band: Tensor, further: bool) -> Tensor:
     energy, of_sum = energies[:count], energies[count:]
     disagreement = (energy.sum(dim=0, keepdim=True) - of_sum / count) / (count - 1)
     # Rounding may leave less than nothing of planes that are equal.
-    noise = torch.minimum(disagreement, energy.amin(dim=0, keepdim=True)).clamp_min(0)
+    noise = torch.minimum(disagreement, energy.amin(dim=0, keepdim=True)).clamp(0, most_noise)
     return (energy / (noise + _LEAST_NOISE)).sqrt()
 
 
