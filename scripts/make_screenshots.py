@@ -20,9 +20,12 @@ from typing import Any
 
 import napari
 import numpy as np
+import tifffile
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
+from napari_focusfuse import open_slide
+from napari_focusfuse.sample_data import FOLDER
 from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.widgets.known_runs import FOLDER_VARIABLE
 
@@ -30,11 +33,15 @@ SIZE = 1440, 860
 TIMEOUT = 600
 TALL = 980
 """Height of the window in which the pictures of a training are seen as well."""
+LARGE, LEVELS = 6, 4
+"""Of the slide that is fused whole: smears along each side, and coarser levels."""
+SMEAR_MPP = 0.243
+"""Of the smear, in micrometres per pixel."""
 FREQUENT = 64
 """Colours of a picture that are kept exactly."""
 BESIDE = ("argmax", "evidence", "dtcwt", "swift")
 """Methods in the picture of four."""
-SHORT_TRAINING = {"steps": 300, "validate_every": 15, "log_every": 2, "patches_per_slide": 60}
+SHORT_TRAINING = {"steps": 160, "validate_every": 10, "log_every": 2, "patches_per_slide": 60}
 
 
 def work_until(condition: Callable[[], bool]) -> None:
@@ -149,6 +156,7 @@ def main() -> None:
     takers = {
         "fusions": take_fusions,
         "side-by-side": take_side_by_side,
+        "whole-slide": take_whole_slide,
         "train": take_training,
     }
     parser.add_argument("--only", choices=list(takers), help="take these pictures only")
@@ -201,6 +209,53 @@ def take_side_by_side(options: argparse.Namespace) -> None:
         raise SystemExit(dock.job.error)
     save(viewer, options.out / "side-by-side.png")
     viewer.close()
+
+
+def take_whole_slide(options: argparse.Namespace) -> None:
+    """Take the picture of a whole slide half way through its fusion."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[FOLDER_VARIABLE] = folder  # the user's list of outputs stays as it is
+        slide = Path(folder) / "smear.ome.tif"
+        write_large(slide)
+        viewer = napari.Viewer(show=True, show_welcome_screen=False)
+        viewer.window.resize(*SIZE)
+        viewer.open(str(slide), plugin="napari-focusfuse")
+        _, dock = viewer.window.add_plugin_dock_widget("napari-focusfuse", "FocusFuse")
+        dock.header.choose_method(options.method or "evidence")
+        dock.choose_tab("Whole slide")
+        tab = dock.slide_tab
+        work_until(lambda: tab.form is not None and "about" in tab.form.estimate.plain)
+        tab.form.button.click()
+        viewer.layers[0].opacity = 0.4  # what is finished stands out
+        work_until(lambda: _half_done(tab.run) or not tab.run.active)
+        work(1)  # the blocks are read and drawn
+        save(viewer, options.out / "whole-slide.png")
+        tab.run.stop()
+        work_until(lambda: not tab.run.active)
+        if tab.run.error:
+            raise SystemExit(tab.run.error)
+        viewer.close()
+
+
+def _half_done(run: Any) -> bool:
+    return run.status is not None and 2 * run.status.progress.done >= run.status.progress.total > 0
+
+
+def write_large(path: Path) -> None:
+    """Write three focus layers of the smear, turned at random, as a slide with a pyramid."""
+    with open_slide(FOLDER / "smear.ome.tif") as smear:
+        middle = smear.planes[smear.zero - 1 : smear.zero + 2]
+        tile = np.stack([smear.read_region(p, 0, 0, 0, *smear.levels[0].shape) for p in middle])
+    rng = np.random.default_rng(0)
+    turned = [[np.rot90(tile, rng.integers(4), (1, 2)) for _ in range(LARGE)] for _ in range(LARGE)]
+    whole = np.concatenate([np.concatenate(row, axis=2) for row in turned], axis=1)
+    scale = {"PhysicalSizeX": SMEAR_MPP, "PhysicalSizeY": SMEAR_MPP, "PhysicalSizeZ": 2.7}
+    options = {"photometric": "rgb", "tile": (512, 512), "compression": "jpeg"}
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        writer.write(whole, subifds=LEVELS, metadata={"axes": "ZYXS"} | scale, **options)
+        for level in range(1, LEVELS + 1):
+            step = 2**level
+            writer.write(whole[:, ::step, ::step], subfiletype=1, **options)
 
 
 if __name__ == "__main__":
