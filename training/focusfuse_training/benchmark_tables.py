@@ -183,7 +183,9 @@ def _by_kind(conditions: Iterable[str]) -> dict[str, list[float]]:
 
 
 def _draw(axis: Axes, findings: Findings, planes: int, kind: str, depths: Sequence[float]) -> None:
-    methods = [name for name in findings.names(planes) if name not in _NOT_METHODS]
+    # A method has one colour in every panel, whatever others are there.
+    everywhere = dict.fromkeys(name for count in PLANES for name in findings.names(count))
+    methods = [name for name in everywhere if name not in _NOT_METHODS]
     for name in findings.names(planes):
         values = [
             findings.spread(planes, name, f"{kind} {depth:g} um", COLUMNS[0]).mean
