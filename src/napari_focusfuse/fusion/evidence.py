@@ -83,7 +83,7 @@ class EvidenceMethod(BandMethod):
             for band, most_noise in zip(bands, self.most_noise, strict=True)
         ]
         return [
-            (shrunk(together, self.doubt) / self.temperature).softmax(dim=0)
+            softmax(shrunk(together, self.doubt) / self.temperature)
             for together in shared(own, self.coupling)
         ]
 
@@ -136,6 +136,12 @@ def shrunk(values: Tensor, doubt: float) -> Tensor:
     spread = deviations.square().mean(dim=0, keepdim=True)
     # Equal planes have no spread, and 0 * (1 - infinity) is no number.
     return deviations * (1 - doubt**2 / spread.clamp_min(1e-12)).clamp_min(0)
+
+
+def softmax(values: Tensor) -> Tensor:
+    """Return the softmax over the planes; torch's differs in the last bit with its threads."""
+    parts = (values - values.amax(dim=0, keepdim=True)).exp_()
+    return parts.div_(parts.sum(dim=0, keepdim=True))
 
 
 def weighted_mean(images: Tensor, weights: Tensor) -> Tensor:
