@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .dyadic import DyadicSlide
+from .fusion.maps import CONFIDENCE, CONFIDENT, DEPTH
+from .fusion.method import MASK
 from .slide import FocalPlane, Region, Slide, UInt8Image
 from .slide_array import SlideArray, TileCache
 
@@ -27,6 +29,8 @@ KEY = "focusfuse"
 
 MASK_COLOUR = (1.0, 69 / 255, 58 / 255)
 MASK_OPACITY = 0.35
+MAP_COLOURS = "viridis"
+"""Colours of other maps: perceptually uniform, and read alike by the colour-blind."""
 BLURRED = 128
 """Smallest stored mask value that counts as blurred: round(255 * P) for P >= 0.5."""
 
@@ -220,26 +224,60 @@ def blurred_colours() -> dict[str, Any]:
     }
 
 
-def mask_layer(
-    region: Region, axes: Axes, *, name: str, provenance: Mapping[str, Any], **ours: Any
-) -> LayerData:
-    """Return an empty layer for a blur mask: round(255 * P(blur)) as uint8, red from P = 0.5 on.
+def map_looks(name: str | None, limits: tuple[float, float]) -> dict[str, Any]:
+    """Return how a map is shown: a blur mask in red, any other in even steps of colour.
 
-    It is filled by :func:`shown_mask`, so the background stays clear.
+    Parameters
+    ----------
+    limits
+        What the colours span, in the map's values; a mask has its own.
     """
-    data = np.zeros((region.height, region.width), dtype=np.uint8)
+    if name == MASK.name:
+        colours = {"colormap": blurred_colours(), "opacity": MASK_OPACITY}
+        return {"contrast_limits": (0, 255), "blending": "translucent", **colours}
+    return {"contrast_limits": limits, "blending": "translucent", "colormap": MAP_COLOURS}
+
+
+def map_layer(
+    region: Region,
+    axes: Axes,
+    which: str,
+    about: Mapping[str, Any],
+    *,
+    name: str,
+    provenance: Mapping[str, Any],
+    **ours: Any,
+) -> LayerData:
+    """Return an empty layer for a map of a fusion.
+
+    A map without a unit is uint8, 255 for 1, and starts at 0; one with a unit is float32 in it and
+    starts as NaN, which is clear.  It is filled by :func:`shown_map`.
+
+    Parameters
+    ----------
+    which
+        The map's name, such as ``"mask"``.
+    about
+        Its ``unit``, ``low`` and ``high``, as a provenance's ``maps`` say them.
+    """
+    shape, unit = (region.height, region.width), about["unit"]
+    share = unit is None
+    data = np.zeros(shape, np.uint8) if share else np.full(shape, np.nan, np.float32)
+    noted = {"kind": map_kind(which), "map": which, "unit": unit, "provenance": dict(provenance)}
     keywords = {
         "name": name,
         "rgb": False,
         "multiscale": False,
-        "contrast_limits": (0, 255),
-        "colormap": blurred_colours(),
-        "opacity": MASK_OPACITY,
-        "blending": "translucent",
-        "metadata": {KEY: {"kind": "blur mask", "provenance": dict(provenance), **ours}},
+        "metadata": {KEY: {**noted, **ours}},
+        **map_looks(which, (0, 255) if share else (about["low"], about["high"])),
         **axes.keywords(),
     }
     return data, keywords, "image"
+
+
+def map_kind(which: str | None) -> str:
+    """Return what a layer's metadata call the layer of a map."""
+    return "blur mask" if which == MASK.name else "map"
 
 
 def difference_layer(
@@ -295,6 +333,22 @@ def shown_mask(colour: UInt8Image, mask: UInt8Image) -> UInt8Image:
         (Y, X) uint8, round(255 * P(blur)).
     """
     return np.where(foreground(colour), mask, np.uint8(0))
+
+
+def shown_depth(depth: npt.NDArray[np.float32], confidence: UInt8Image) -> npt.NDArray[np.float32]:
+    """Return a (Y, X) depth map with NaN where its confidence is too low to know the depth."""
+    return np.where(confidence >= round(255 * CONFIDENT), depth, np.float32(np.nan))
+
+
+def shown_map(
+    name: str, colour: UInt8Image, maps: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """Return one of the maps of a (Y, X, 3) picture as it is shown: clear where it says nothing."""
+    if name == MASK.name:
+        return shown_mask(colour, maps[name])
+    if name == DEPTH and CONFIDENCE in maps:
+        return shown_depth(maps[name], maps[CONFIDENCE])
+    return maps[name]
 
 
 def blurred_fraction(rgba: UInt8Image, mask: UInt8Image) -> float | None:

@@ -10,21 +10,19 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from .fusion.method import MASK
 from .layer_metadata import (
     KEY,
-    MASK_OPACITY,
     Axes,
     LayerData,
-    blurred_colours,
+    map_kind,
+    map_looks,
     overlay_axes,
     slide_layers,
 )
 from .placement import Placement, finite_numbers
 from .readers.pixel_map import PixelMap
 from .slide import Slide
-
-MAP_OPACITY = 0.7
-
 
 _WHOLE = Placement((0, 0), (1.0, 1.0))
 
@@ -61,24 +59,18 @@ def map_layers(source: PixelMap, provenance: Mapping[str, Any]) -> list[LayerDat
         "name": stem,
         "rgb": False,
         "multiscale": True,
-        "blending": "translucent",
         "metadata": {
             KEY: {
-                "kind": "blur mask" if name == "mask" else "map",
+                "kind": map_kind(name),
                 "map": name,
                 "unit": about.get("unit"),
                 "mpp": source.mpp,
                 "provenance": dict(provenance),
             }
         },
+        **map_looks(name, _limits(source, about)),
         **axes.keywords(),
     }
-    if name == "mask":
-        colours = {"colormap": blurred_colours(), "opacity": MASK_OPACITY}
-        keywords |= {"contrast_limits": (0, 255), **colours}
-    else:
-        keywords |= {"colormap": "viridis", "opacity": MAP_OPACITY}
-        keywords["contrast_limits"] = _limits(source, about)
     levels = list(source.levels)
     weakref.finalize(levels[0], source.close)
     return [(levels, keywords, "image")]
@@ -98,8 +90,8 @@ def map_name(source: PixelMap, provenance: Mapping[str, Any]) -> str | None:
         for name, about in _maps(provenance).items()
         if (about.get("unit") is not None) == floats
     ]
-    if "mask" in fitting or (provenance.get("mask_plane") and not floats):
-        return "mask"
+    if MASK.name in fitting or (provenance.get("mask_plane") and not floats):
+        return MASK.name
     return fitting[0] if len(fitting) == 1 else None
 
 

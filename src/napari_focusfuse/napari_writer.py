@@ -1,4 +1,4 @@
-"""The viewer's door to files: File > Save of a fused image or a blur mask, as OME-TIFF or PNG."""
+"""The viewer's door to files: File > Save of a fused image, a blur mask or another map."""
 
 from __future__ import annotations
 

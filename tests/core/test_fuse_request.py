@@ -17,6 +17,8 @@ from napari_focusfuse.widgets.fuse_request import (
     describe,
     duration,
     is_large,
+    map_warning,
+    maps_of,
     method_choices,
     preferred_method,
     progress,
@@ -44,7 +46,7 @@ def request(
 
 def test_models_of_a_family_are_one_entry_with_the_planes_they_take() -> None:
     assert method_choices((ARGMAX, SINGLE, THREE)) == (
-        MethodChoice("argmax", "Sharpest layer", ("three", "all", "one")),
+        MethodChoice("argmax", "Sharpest layer", ("three", "all", "one"), ARGMAX.advice),
         MethodChoice("swift", "Swift", ("three", "one")),
     )
     assert method_choices((THREE,)) == (MethodChoice("swift-three", "Swift", ("three",)),)
@@ -120,3 +122,13 @@ def test_planning_needs_neither_window_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_depth_is_made_where_it_is_wanted_and_can_be_measured() -> None:
+    three, one = resolve(request()), resolve(request(wanted="one"))
+    assert maps_of(three, ()) == ("mask",)
+    assert maps_of(three, {"mask", "depth"}) == ("mask", "depth")
+    assert map_warning(three, {"depth"}) is None
+    assert maps_of(one, {"depth", "confidence"}) == ("mask",)
+    assert "3 focus layers" in (map_warning(one, {"depth"}) or "")
+    assert map_warning(one, {"mask"}) is None

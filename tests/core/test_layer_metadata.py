@@ -15,7 +15,7 @@ from napari_focusfuse.layer_metadata import (
     blurred_fraction,
     difference_layer,
     fused_layer,
-    mask_layer,
+    map_layer,
     overlay_axes,
     shown_mask,
     slide_axes,
@@ -217,9 +217,22 @@ def test_results_start_empty_and_carry_units_and_provenance() -> None:
     assert (data.shape, data.dtype, data.any()) == ((7, 8, 4), np.uint8, False)
     assert keywords["units"] == ("um", "um")
     assert keywords["metadata"][KEY] == {"kind": "fused", "provenance": made, "complete": False}
-    data, keywords, _ = mask_layer(region, AXES, name="mask", provenance=made)
+    share = {"unit": None, "low": 0.0, "high": 1.0}
+    data, keywords, _ = map_layer(region, AXES, "mask", share, name="mask", provenance=made)
     assert (data.shape, keywords["opacity"], keywords["units"]) == ((7, 8), 0.35, ("um", "um"))
     assert keywords["colormap"]["colors"][1] == (1.0, 69 / 255, 58 / 255, 1.0)
+    assert keywords["metadata"][KEY]["kind"] == "blur mask"
+
+
+def test_a_map_with_a_unit_spans_its_range_and_is_clear_where_nothing_is_done() -> None:
+    about = {"unit": "um", "low": -2.7, "high": 2.7}
+    region = Region(5, 6, 7, 8)
+    data, keywords, _ = map_layer(region, AXES, "depth", about, name="depth (um)", provenance={})
+    assert (data.shape, data.dtype) == ((7, 8), np.float32)
+    assert np.isnan(data).all()
+    assert (keywords["contrast_limits"], keywords["colormap"]) == ((-2.7, 2.7), "viridis")
+    noted = keywords["metadata"][KEY]
+    assert (noted["kind"], noted["map"], noted["unit"]) == ("map", "depth", "um")
 
 
 def test_a_difference_keeps_its_sign_and_its_limits() -> None:

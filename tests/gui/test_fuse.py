@@ -14,6 +14,7 @@ import pytest
 from drawn_slide import Drawn, drawn
 from event_loop import settle, wait_until
 from fused_view import fuse
+from napari_focusfuse.fusion import maps
 from napari_focusfuse.fusion.method import MASK, MethodInfo, PixelMapper
 from napari_focusfuse.layer_metadata import (
     KEY,
@@ -23,7 +24,6 @@ from napari_focusfuse.layer_metadata import (
     slide_layers,
 )
 from napari_focusfuse.slide import FocalPlane, Region, UInt8Image
-from napari_focusfuse.widgets import fusion_job
 from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.widgets._view import add_layer, layer_axes, level_factors, view_window
 from napari_focusfuse.widgets.growing_result import GrowingResult
@@ -58,7 +58,7 @@ class StripesBlurred(PixelMapper):
 
 @pytest.fixture
 def with_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion_job, "load_blur_detector", lambda device, model: StripesBlurred())
+    monkeypatch.setattr(maps, "load_blur_detector", lambda device, model: StripesBlurred())
 
 
 @pytest.fixture

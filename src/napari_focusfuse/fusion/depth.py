@@ -22,12 +22,9 @@ from napari_focusfuse.models.selection import blur, laplacian
 from napari_focusfuse.slide import PlaneError
 
 from .bands import grey
-from .maps import DEPTH_INFO, confidence_map, depth_map
+from .maps import DEPTH_INFO, FEWEST_PLANES, confidence_map, depth_map
 from .method import Float32Image, MethodInfo, PixelMapper
 from .plan import FusionPlan
-
-FEWEST_PLANES = 3
-"""A peak between planes takes three values to find."""
 
 _FLATTEST = 0.3
 """Least second difference of a fitted curve, in log energy: a flatter one has no peak."""

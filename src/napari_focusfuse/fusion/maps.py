@@ -12,11 +12,17 @@ from .method import MASK, FusionError, MapInfo, MethodInfo, PixelMapper
 if TYPE_CHECKING:
     from .plan import FusionPlan
 
+DEPTH, CONFIDENCE = "depth", "confidence"
+"""What ``--map`` takes for them."""
+
 CONFIDENT = 0.5
 """Confidence from which a depth counts as known; its errors are stated for those pixels."""
 
+FEWEST_PLANES = 3
+"""A depth between planes is the peak of a curve, which takes three values to find."""
+
 DEPTH_INFO = MethodInfo(
-    name="depth",
+    name=DEPTH,
     title="Depth map",
     kind="measurement",
     plane_offsets=None,
@@ -27,12 +33,12 @@ DEPTH_INFO = MethodInfo(
 
 def depth_map(low: float, high: float, unit: str) -> MapInfo:
     """Return the map of heights between two, such as those of the outermost planes."""
-    return MapInfo("depth", "Depth", unit, low, high)
+    return MapInfo(DEPTH, "Depth", unit, low, high)
 
 
 def confidence_map() -> MapInfo:
     """Return the map of how sure each depth is."""
-    return MapInfo("confidence", "Confidence of the depth", None, 0.0, 1.0)
+    return MapInfo(CONFIDENCE, "Confidence of the depth", None, 0.0, 1.0)
 
 
 class UnknownMapError(FusionError, LookupError):
@@ -46,8 +52,8 @@ def available_maps() -> Mapping[str, str]:
     return MappingProxyType(
         {
             MASK.name: MASK.title,
-            "depth": "Depth (um, or planes from layer 0 where z is unknown)",
-            "confidence": confidence_map().title,
+            DEPTH: "Depth (um, or planes from layer 0 where z is unknown)",
+            CONFIDENCE: confidence_map().title,
         }
     )
 
@@ -89,7 +95,7 @@ def load_mappers(
         if detector is None:
             raise FusionError("No blur model is installed, so there is no mask; leave it out.")
         mappers.append(detector)
-    if "depth" in names or "confidence" in names:
+    if DEPTH in names or CONFIDENCE in names:
         from .depth import depth_mapper
         from .device import find_device
 

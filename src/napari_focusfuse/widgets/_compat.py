@@ -29,6 +29,12 @@ def show_name(layer: Any, shown: bool) -> None:
         layer.name_overlay.visible = shown
 
 
+def show_colour_bar(layer: Any, shown: bool) -> None:
+    """Show what a layer's colours stand for, or take it away; napari before 0.7 cannot."""
+    if hasattr(layer, "colorbar"):
+        layer.colorbar.visible = shown
+
+
 def viewbox(viewer: Any) -> tuple[float, float]:
     """Return the (height, width) of one view in logical pixels, grid mode included."""
     height, width = viewer.canvas.viewbox_size(viewer.layers)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from napari_focusfuse.fusion.catalogue import available_methods, method_info
-from napari_focusfuse.fusion.method import MethodInfo
+from napari_focusfuse.fusion.maps import FEWEST_PLANES
+from napari_focusfuse.fusion.method import MASK, MethodInfo
 from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
 from napari_focusfuse.fusion.planes import choose_planes, offset_names
 from napari_focusfuse.layer_metadata import ViewWindow
@@ -37,6 +38,8 @@ class MethodChoice:
     name: str
     title: str
     planes: tuple[PlaneChoice, ...]
+    advice: str = ""
+    """When to choose it, in one line."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +88,17 @@ def _file_choice(path: Path) -> MethodChoice:
     if planes is None:
         raise ModelError(f"{path.name} takes neither one nor three focus layers; choose another.")
     # Files of runs are all called best.safetensors: the folder tells them apart.
-    return MethodChoice(str(path), f"{info.title} ({path.parent.name})", (planes,))
+    return MethodChoice(str(path), f"{info.title} ({path.parent.name})", (planes,), info.advice)
 
 
 def _choice(family: str, infos: Sequence[MethodInfo]) -> MethodChoice:
     if infos[0].plane_offsets is None:
-        return MethodChoice(family, infos[0].title, ("three", "all", "one"))
+        return MethodChoice(family, infos[0].title, ("three", "all", "one"), infos[0].advice)
     name = infos[0].name if len(infos) == 1 else family
     counts = [len(info.plane_offsets or ()) for info in infos]
     planes = tuple(_COUNTS[count] for count in sorted(counts, reverse=True) if count in _COUNTS)
     title = infos[0].title.partition(",")[0]
-    return MethodChoice(name, title, planes)
+    return MethodChoice(name, title, planes, infos[0].advice)
 
 
 def preferred_method(choices: Sequence[MethodChoice]) -> str:
@@ -127,6 +130,18 @@ def resolve(request: FuseRequest) -> FusionPlan:
             f"{MAX_REGION_PIXELS / 1e6:.0f} can be fused at once; zoom in."
         )
     return plan_fusion(slide, info, planes, level, region, centre=centre)
+
+
+def maps_of(plan: FusionPlan, wanted: Collection[str]) -> tuple[str, ...]:
+    """Return the maps to make with a fusion: always the mask, the others where they are wanted."""
+    return (MASK.name, *(() if map_warning(plan, wanted) else sorted(set(wanted) - {MASK.name})))
+
+
+def map_warning(plan: FusionPlan, wanted: Collection[str]) -> str | None:
+    """Return a sentence if maps that are wanted cannot be made of these planes."""
+    if len(plan.planes) >= FEWEST_PLANES or not set(wanted) - {MASK.name}:
+        return None
+    return f"no depth: that takes {FEWEST_PLANES} focus layers or more"
 
 
 def describe(plan: FusionPlan, seconds_per_tile: float | None) -> str:

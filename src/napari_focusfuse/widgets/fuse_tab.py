@@ -1,4 +1,4 @@
-"""The Fuse tab: what will be fused, the button, the progress, the blur mask."""
+"""The Fuse tab: what will be fused, the button, the progress, the maps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QCheckBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QMessageBox,
     QProgressBar,
     QPushButton,
@@ -21,15 +19,25 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_focusfuse.fusion.method import MASK
 from napari_focusfuse.fusion.plan import FusionPlan
-from napari_focusfuse.layer_metadata import MASK_COLOUR
 from napari_focusfuse.slide import FocusFuseError
 
 from ._compat import camera
 from ._view import level_factors, view_window
-from .fuse_request import FuseRequest, describe, is_large, progress, resolve, size_question
+from .fuse_request import (
+    FuseRequest,
+    describe,
+    is_large,
+    map_warning,
+    maps_of,
+    progress,
+    resolve,
+    size_question,
+)
 from .fusion_job import FusionJob
 from .header import Header
+from .map_boxes import MapBoxes
 from .message import Message
 from .method_checks import MethodChecks
 from .side_by_side import MOST, side_by_side
@@ -66,9 +74,8 @@ class FuseTab(QWidget):
             source.connect(self._later)
         header.changed.connect(self.update_plan)
         job.changed.connect(self._on_job_changed)
-        job.mask_shown.connect(self.mask_box.setChecked)
+        job.map_shown.connect(self._later)
         self.button.clicked.connect(self.fuse_or_cancel)
-        self.mask_box.toggled.connect(job.show_mask)
         self.blink_button.clicked.connect(job.blink)
         self.save_button.clicked.connect(self._ask_where_to_save)
         self.beside.changed.connect(self._show_job)
@@ -92,20 +99,13 @@ class FuseTab(QWidget):
         kept.setRetainSizeWhenHidden(True)
         self.progress.setSizePolicy(kept)
         self.result = Message("result")
-        self.mask_box = QCheckBox("Blur mask")
-        self.mask_box.setToolTip("Show in red where the slider's layer is blurred (Shift-M)")
-        self.mask_box.setChecked(self._job.want_mask)
-        swatch = QLabel()
-        swatch.setFixedSize(12, 12)
-        red, green, blue = (round(255 * channel) for channel in MASK_COLOUR)
-        swatch.setStyleSheet(f"background: rgb({red}, {green}, {blue}); border-radius: 2px;")
+        self.maps = MapBoxes(self._job)
+        self.mask_box = self.maps.boxes[MASK.name]
         self.blink_button = QPushButton("Blink")
         self.blink_button.setToolTip("Hide what is fused, or show it again (Shift-B)")
         self.save_button = QPushButton("Save …")
         self.save_button.setToolTip("Save the last fused layer as OME-TIFF or PNG")
         looks = QHBoxLayout()
-        looks.addWidget(self.mask_box)
-        looks.addWidget(swatch)
         looks.addStretch()
         looks.addWidget(self.blink_button)
         looks.addWidget(self.save_button)
@@ -114,6 +114,7 @@ class FuseTab(QWidget):
         layout.setSpacing(8)
         for widget in (self.status, self.button, self.progress):
             layout.addWidget(widget)
+        layout.addWidget(self.maps)
         layout.addLayout(looks)
         layout.addWidget(self.result)
         layout.addWidget(self._side_by_side())
@@ -135,10 +136,11 @@ class FuseTab(QWidget):
         for source in self._sources:
             source.disconnect(self._later)
         self._job.changed.disconnect(self._on_job_changed)
-        self._job.mask_shown.disconnect(self.mask_box.setChecked)
         self.beside.changed.disconnect(self._show_job)
+        self._job.map_shown.disconnect(self._later)
+        self.maps.disconnect_job()
 
-    def _later(self, event: Any = None) -> None:
+    def _later(self, *_event: Any) -> None:
         self._timer.start()
 
     # ------------------------------------------------------------------ before the click
@@ -154,7 +156,9 @@ class FuseTab(QWidget):
             else:
                 self._plan = resolve(request)
                 seconds = self._job.seconds_per_tile(self._plan.info.name)
-                self.status.say(describe(self._plan, seconds), *self._plan.warnings)
+                missing = map_warning(self._plan, self._job.shown_maps)
+                warnings = [*self._plan.warnings, *([] if missing is None else [missing])]
+                self.status.say(describe(self._plan, seconds), *warnings)
         except FocusFuseError as error:
             self.status.warn(str(error))
         self._show_job()
@@ -189,7 +193,7 @@ class FuseTab(QWidget):
             self._start(plan)
 
     def _start(self, plan: FusionPlan) -> None:
-        self._job.start(plan, self._header.layer)
+        self._job.start(plan, self._header.layer, maps_of(plan, self._job.shown_maps))
 
     def fuse_beside_or_back(self) -> None:
         """Fuse what is in view by each ticked method; from the result, go back to one view."""

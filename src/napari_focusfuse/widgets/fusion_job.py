@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
-from napari_focusfuse.fusion.catalogue import load_blur_detector, load_method
-from napari_focusfuse.fusion.method import FusionError
+from napari_focusfuse.fusion.catalogue import blur_detector_info, load_method
+from napari_focusfuse.fusion.maps import load_mappers
+from napari_focusfuse.fusion.method import MASK, FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
-from napari_focusfuse.layer_metadata import blurred_fraction, on_white
+from napari_focusfuse.layer_metadata import blurred_fraction, map_kind, on_white
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 from napari_focusfuse.writer import write_image
 
@@ -33,16 +34,16 @@ STOP_SECONDS = 60.0
 
 
 def fuse_in_worker(
-    plan: FusionPlan, device: str, mask_model: Path | None = None, *, with_mask: bool = True
+    plan: FusionPlan, device: str, maps: Collection[str] = (), mask_model: Path | None = None
 ) -> Generator[dict[str, Any] | TileDone, None, Fusion]:
     """Load the method and fuse; runs in the worker thread, the only one that may import torch.
 
     Parameters
     ----------
+    maps
+        Names of the maps that come with it; a mask is left out where no blur model is shipped.
     mask_model
         File of the blur model that makes the mask; None: the shipped one.
-    with_mask
-        Whether there shall be a mask.
 
     Yields
     ------
@@ -57,8 +58,10 @@ def fuse_in_worker(
     try:
         method = load_method(plan.info, device)
         model = None if mask_model is None else str(mask_model)
-        detector = load_blur_detector(device, model) if with_mask else None
-        mappers = () if detector is None else (detector,)
+        names = [
+            name for name in maps if name != MASK.name or blur_detector_info(model) is not None
+        ]
+        mappers = load_mappers(names, plan, device, model)
         yield fusion_provenance(plan, method, mappers)
         return (yield from run_fusion(plan, method, mappers))
     except FocusFuseError:
@@ -88,8 +91,8 @@ class FusionJob(QObject):
     changed = Signal()
     """The state, the progress, a message or the result has changed."""
 
-    mask_shown = Signal(bool)
-    """The blur mask was shown or hidden, by whatever means."""
+    map_shown = Signal(str, bool)
+    """A map, such as the blur mask, was shown or hidden, by whatever means."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -101,7 +104,8 @@ class FusionJob(QObject):
         """Why the last fusion failed, in one sentence; empty if it did not."""
         self.summary = ""
         """What the last fusion gave, in one line."""
-        self.want_mask = False
+        self.shown_maps: set[str] = set()
+        """Names of the maps the user wants to see."""
         self.mask_model: Path | None = None
         """The blur model the user wants the mask from; None: the shipped one."""
         self._plan: FusionPlan | None = None
@@ -123,7 +127,11 @@ class FusionJob(QObject):
     @property
     def mask(self) -> Any:
         """The layer of its blur mask, or None."""
-        return None if self._result is None else self._result.mask
+        return self.map(MASK.name)
+
+    def map(self, name: str) -> Any:
+        """Return the layer of one of its maps, or None."""
+        return None if self._result is None else self._result.maps.get(name)
 
     def seconds_per_tile(self, method: str) -> float | None:
         """Return the time of a tile of this method, as measured, or None."""
@@ -134,8 +142,8 @@ class FusionJob(QObject):
         """Time of a tile of the fusion that is running, as measured, or None."""
         return None if self._plan is None else self.seconds_per_tile(self._plan.info.name)
 
-    def start(self, plan: FusionPlan, layer: Any, *, with_mask: bool = True) -> None:
-        """Start to fuse over a slide's layer; nothing happens while a fusion runs."""
+    def start(self, plan: FusionPlan, layer: Any, maps: Collection[str] = (MASK.name,)) -> None:
+        """Start to fuse over a slide's layer, with maps; nothing happens while a fusion runs."""
         if self.state != "idle":
             return
         self._plan, self._slide_layer = plan, unwrapped(layer)
@@ -147,8 +155,8 @@ class FusionJob(QObject):
             fuse_in_worker,
             plan,
             self.device,
+            tuple(maps),
             self.mask_model,
-            with_mask=with_mask,
             _connect={
                 "yielded": self._on_yielded,
                 "returned": self._on_returned,
@@ -172,12 +180,16 @@ class FusionJob(QObject):
         while worker is not None and worker.is_running and time.monotonic() < until:
             time.sleep(0.01)
 
-    def show_mask(self, shown: bool) -> None:
-        """Show or hide the blur masks of this and later fusions."""
-        self.want_mask = shown
-        for layer in self._layers_of_kind("blur mask"):
-            layer.visible = shown
-        self.mask_shown.emit(shown)
+    def show_map(self, name: str, shown: bool) -> None:
+        """Show or hide this map of these and later fusions."""
+        if shown:
+            self.shown_maps.add(name)
+        else:
+            self.shown_maps.discard(name)
+        for layer in self._layers_of_kind(map_kind(name)):
+            if ours(layer).get("map") == name:
+                layer.visible = shown
+        self.map_shown.emit(name, shown)
 
     def blink(self) -> None:
         """Hide what is fused, or show it again."""
@@ -218,7 +230,7 @@ class FusionJob(QObject):
     def _on_tile(self, tile: TileDone) -> None:
         self._measure(tile)
         if self._result is None and self.state == "running":
-            self._result = self._new_result(tile.mask is not None)
+            self._result = self._new_result()
         if self._result is not None:
             self._result.add(tile)
         self.changed.emit()
@@ -230,18 +242,11 @@ class FusionJob(QObject):
         self._seconds[name] = seconds if known is None else 0.7 * known + 0.3 * seconds
         self._last_tile, self.done = now, tile.done
 
-    def _new_result(self, with_mask: bool) -> GrowingResult | None:
+    def _new_result(self) -> GrowingResult | None:
         viewer, plan = self._viewer(), self._plan
         if viewer is None or plan is None or self._slide_layer not in viewer.layers:
             return None
-        return GrowingResult(
-            viewer,
-            self._slide_layer,
-            plan,
-            self._provenance,
-            with_mask=with_mask,
-            on_mask=self._on_mask_added,
-        )
+        return GrowingResult(viewer, self._slide_layer, plan, self._provenance, self._on_map_added)
 
     def _on_returned(self, fusion: Fusion) -> None:
         if self._result is not None:
@@ -257,7 +262,7 @@ class FusionJob(QObject):
         self._worker = self._plan = None
         if self._result is not None:
             self._result.finish()
-            pixels = self._result.pixels()
+            pixels = self._result.mask_pixels()
             if pixels is not None:
                 create_worker(
                     blurred_fraction,
@@ -284,14 +289,13 @@ class FusionJob(QObject):
 
     # ------------------------------------------------------------------ what the viewer tells
 
-    def _on_mask_added(self, layer: Any) -> None:
-        layer.visible = self.want_mask
-        layer.events.visible.connect(self._on_mask_visible)
+    def _on_map_added(self, name: str, layer: Any) -> None:
+        layer.visible = name in self.shown_maps
+        layer.events.visible.connect(lambda event: self._on_map_visible(name, layer))
 
-    def _on_mask_visible(self, event: Any = None) -> None:
-        if self.mask is not None:
-            self.want_mask = bool(self.mask.visible)
-            self.mask_shown.emit(self.want_mask)
+    def _on_map_visible(self, name: str, layer: Any) -> None:
+        if self.map(name) is layer and layer.visible != (name in self.shown_maps):
+            self.show_map(name, bool(layer.visible))
 
     def _on_layer_removed(self, event: Any) -> None:
         removed = unwrapped(event.value)

@@ -1,27 +1,30 @@
-"""The layers that a fusion fills: the fused picture and its blur mask, tile by tile."""
+"""The layers that a fusion fills, tile by tile: the fused picture and its maps."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
+from napari_focusfuse.fusion.method import MASK
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.fusion.planes import offset_names
 from napari_focusfuse.layer_metadata import (
     KEY,
     LayerData,
     fused_layer,
-    mask_layer,
+    map_layer,
     overlay_axes,
-    shown_mask,
+    shown_map,
 )
 from napari_focusfuse.slide import Region
 
+from ._compat import show_colour_bar
 from ._view import add_layer, layer_axes, level_factors
 from .slide_source import ours
+from .turns import in_turns
 
 if TYPE_CHECKING:
     from napari_focusfuse.fusion.region import TileDone
@@ -31,18 +34,16 @@ REFRESH_MS = 170
 
 
 class GrowingResult(QObject):
-    """Two layers over a slide's layer; all methods belong to the window's thread.
+    """Layers over a slide's layer; all methods belong to the window's thread.
 
     Parameters
     ----------
     viewer, slide_layer
         Where the layers go, and what they lie over.
     plan, provenance
-        Of the fusion that fills them.
-    with_mask
-        Whether there will be a blur mask.
-    on_mask
-        Called with the mask's layer once it is in the viewer.
+        Of the fusion that fills them; a layer is made for each map that the provenance names.
+    on_map
+        Called with a map's name and its layer once that is in the viewer.
     """
 
     def __init__(
@@ -51,45 +52,46 @@ class GrowingResult(QObject):
         slide_layer: Any,
         plan: FusionPlan,
         provenance: Mapping[str, Any],
-        *,
-        with_mask: bool,
-        on_mask: Callable[[Any], None],
+        on_map: Callable[[str, Any], None],
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self._slide_layer, self._region = slide_layer, plan.region
-        self._on_mask = on_mask
-        fused, mask = _layer_data(slide_layer, plan, provenance)
-        self._rgba, self._shown = fused[0], mask[0] if with_mask else None
+        self._on_map = on_map
+        fused, maps = _layer_data(slide_layer, plan, provenance)
+        self._rgba = fused[0]
+        self._values = {name: data[0] for name, data in maps.items()}
         self.fused: Any = add_layer(viewer, fused, slide_layer)
         """The fused layer, or None once the user removed it."""
-        self.mask: Any = None
-        """The mask's layer; None before it is added, without one, or once it is removed."""
+        self.maps: dict[str, Any] = {}
+        """The layers of its maps that are in the viewer, by the maps' names."""
         self._dirty = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFRESH_MS)
         self._timer.timeout.connect(self._redraw)
-        if with_mask:
-            # In a callback of its own: building a layer's controls takes the window a while.
-            QTimer.singleShot(0, lambda: self._add_mask(mask))
+        # Each in a turn of its own: building a layer's controls takes the window a while.
+        in_turns(self, self._add_maps(maps))
 
-    def _add_mask(self, data: LayerData) -> None:
-        viewer = self._viewer()
-        if viewer is None or self._slide_layer is None:
-            return
-        if self.fused in viewer.layers:
-            self.mask = add_layer(viewer, data, self._slide_layer)
-            self.mask.metadata[KEY].update(_progress(self.fused))
-            self._on_mask(self.mask)
+    def _add_maps(self, maps: Mapping[str, LayerData]) -> Iterator[None]:
+        for name, data in maps.items():
+            viewer = self._viewer()
+            if viewer is None or self._slide_layer is None or self.fused not in viewer.layers:
+                return
+            layer = add_layer(viewer, data, self._slide_layer)
+            layer.metadata[KEY].update(_progress(self.fused))
+            show_colour_bar(layer, name != MASK.name)
+            self.maps[name] = layer
+            self._on_map(name, layer)
+            yield
 
     def add(self, tile: TileDone) -> None:
         """Copy one tile, and redraw unless that was done a moment ago."""
         place = _slices(tile.region, self._region)
         self._rgba[place][..., :3] = tile.image
         self._rgba[place][..., 3] = 255
-        if self._shown is not None and tile.mask is not None:
-            self._shown[place] = shown_mask(tile.image, tile.mask)
+        for name in tile.maps:
+            self._values[name][place] = shown_map(name, tile.image, tile.maps)
         self._dirty = True
         if not self._timer.isActive():
             self._redraw()
@@ -105,10 +107,10 @@ class GrowingResult(QObject):
         for layer in self._layers():
             layer.refresh(extent=False)
 
-    def pixels(self) -> tuple[Any, Any] | None:
+    def mask_pixels(self) -> tuple[Any, Any] | None:
         """Return the (Y, X, 4) picture and the (Y, X) mask; None without one, or once removed."""
-        gone = self.fused is None or self._shown is None
-        return None if gone else (self._rgba, self._shown)
+        mask = self._values.get(MASK.name)
+        return None if self.fused is None or mask is None else (self._rgba, mask)
 
     def forget(self, layer: Any) -> None:
         """Let go of a layer that was removed from the viewer, so that its slide can be closed."""
@@ -116,11 +118,10 @@ class GrowingResult(QObject):
             self._slide_layer = None
         if layer is self.fused:
             self.fused = None
-        if layer is self.mask:
-            self.mask = None
+        self.maps = {name: kept for name, kept in self.maps.items() if kept is not layer}
 
     def _layers(self) -> list[Any]:
-        return [layer for layer in (self.fused, self.mask) if layer is not None]
+        return [*([] if self.fused is None else [self.fused]), *self.maps.values()]
 
     def _redraw(self) -> None:
         if not self._dirty:
@@ -133,7 +134,7 @@ class GrowingResult(QObject):
 
 def _layer_data(
     slide_layer: Any, plan: FusionPlan, provenance: Mapping[str, Any]
-) -> tuple[LayerData, LayerData]:
+) -> tuple[LayerData, dict[str, LayerData]]:
     region, name = plan.region, slide_layer.name
     factors = level_factors(slide_layer)[plan.level]
     axes = overlay_axes(layer_axes(slide_layer), factors, (region.y, region.x))
@@ -143,11 +144,18 @@ def _layer_data(
         "complete": False,
         "slide_id": ours(slide_layer).get("slide_id"),
     }
-    title = f"fused {offset_names(plan.slide, plan.planes)} · {name}"
-    return (
-        fused_layer(region, axes, name=title, **noted),
-        mask_layer(region, axes, name=f"blur mask · {name}", **noted),
-    )
+    planes = offset_names(plan.slide, plan.planes)
+    maps = {
+        which: map_layer(region, axes, which, about, name=_map_name(which, about, name), **noted)
+        for which, about in provenance["maps"].items()
+    }
+    return fused_layer(region, axes, name=f"fused {planes} · {name}", **noted), maps
+
+
+def _map_name(which: str, about: Mapping[str, Any], slide: str) -> str:
+    """Return what a map is, what its values are counted in, and of which slide it is."""
+    counted = "" if which == MASK.name else f" ({about['unit'] or '0 to 255'})"
+    return f"{str(about['title']).lower()}{counted} · {slide}"
 
 
 def _progress(layer: Any) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Header(QWidget):
         self.method_box.setObjectName("method")
         self.planes_box = QComboBox()
         self.planes_box.setObjectName("planes")
+        self.advice_line = Message("advice")
         self.device_line = Message("device")
         self.method_box.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -60,6 +61,7 @@ class Header(QWidget):
         form.addRow("Slide", self.layer_choice)
         form.addRow(self.notes)
         form.addRow("Method", self.method_box)
+        form.addRow("", self.advice_line)
         form.addRow("Focus layers", self.planes_box)
         form.addRow("Device", self.device_line)
         form.addRow(self.message)
@@ -185,6 +187,8 @@ class Header(QWidget):
         self.changed.emit()
 
     def _offer_planes(self) -> None:
+        """Offer what the chosen method takes, and say when to choose it."""
+        self.advice_line.say(self._method_choice().advice)
         chosen = self.planes_box.currentData()
         self.planes_box.blockSignals(True)
         self.planes_box.clear()

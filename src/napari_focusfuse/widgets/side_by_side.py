@@ -94,7 +94,7 @@ class SideBySide(QObject):
 
     def _next(self) -> None:
         self._plan = self._waiting.pop(0)
-        self._job.start(self._plan, self._slide_layer, with_mask=False)
+        self._job.start(self._plan, self._slide_layer, maps=())
         self.changed.emit()
 
     def _on_job_changed(self) -> None:
