@@ -27,7 +27,7 @@ def dock(window: Any, open_dock: Callable[[], Any]) -> Iterator[Any]:
 def run(dock: Any) -> list[Any]:
     before = set(dock.job._viewer().layers)
     dock.fuse_tab.beside_button.click()
-    wait_until(lambda: not dock.fuse_tab.beside.running)
+    wait_until(lambda: not dock.fuse_tab.beside.series.running)
     settle()
     assert dock.job.error == ""
     return [layer for layer in dock.job._viewer().layers if layer not in before]
@@ -90,7 +90,7 @@ def test_cancel_ends_the_row_and_naparis_own_button_leads_back(window: Any, dock
     tab.beside_button.click()
     wait_until(lambda: "2 of 3: Laplacian pyramid" in tab.result.plain)
     tab.button.click()
-    wait_until(lambda: not tab.beside.running)
+    wait_until(lambda: not tab.beside.series.running)
     settle()
     assert dock.job.state == "idle"
     assert not tab.beside.shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.layers import Image
+from napari.layers import Image, Shapes
 
 
 def camera(viewer: Any) -> Any:
@@ -50,6 +50,12 @@ def image_layers(viewer: Any) -> list[Image]:
     """Return the viewer's image layers, top one first, as they are (not proxied)."""
     layers = [unwrapped(layer) for layer in viewer.layers]
     return [layer for layer in reversed(layers) if isinstance(layer, Image)]
+
+
+def shapes_layers(viewer: Any) -> list[Shapes]:
+    """Return the viewer's layers of shapes, top one first, as they are (not proxied)."""
+    layers = [unwrapped(layer) for layer in viewer.layers]
+    return [layer for layer in reversed(layers) if isinstance(layer, Shapes)]
 
 
 def closed_by_user(window: Any, event: Any) -> bool:

@@ -35,6 +35,24 @@ def view_window(viewer: Any, layer: Any) -> ViewWindow:
     signs = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
     points = np.tile(np.asarray(viewer.dims.point, dtype=float), (4, 1))
     points[:, displayed] = signs * half + centre
+    return _window_around(points, layer)
+
+
+def shape_windows(viewer: Any, shapes: Any, layer: Any) -> list[ViewWindow]:
+    """Return the box around each shape of a Shapes layer, as :func:`view_window` says views.
+
+    A shape that was drawn at a plane counts from there, one of a flat layer from the slider's.
+    """
+    windows = []
+    for vertices in shapes.data:
+        points = np.tile(np.asarray(viewer.dims.point, dtype=float), (len(vertices), 1))
+        points[:, -shapes.ndim :] = [shapes.data_to_world(vertex) for vertex in vertices]
+        windows.append(_window_around(points, layer))
+    return windows
+
+
+def _window_around(points: npt.NDArray[np.float64], layer: Any) -> ViewWindow:
+    """Return the box around (N, D) points of the world, at the plane of the first one."""
     data = np.stack([layer.world_to_data(point[-layer.ndim :]) for point in points])
     # The centre of pixel 0 lies at 0, its edge at -0.5.
     low, high = data[:, -2:].min(axis=0) + 0.5, data[:, -2:].max(axis=0) + 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
 from napari_focusfuse.fusion.planes import choose_planes, offset_names
 from napari_focusfuse.layer_metadata import ViewWindow
 from napari_focusfuse.model_card import ModelError
-from napari_focusfuse.slide import MAX_REGION_PIXELS, RegionError, Slide
+from napari_focusfuse.slide import MAX_REGION_PIXELS, FocusFuseError, RegionError, Slide
 
 PlaneChoice = Literal["one", "three", "all"]
 
@@ -144,6 +144,29 @@ def map_warning(plan: FusionPlan, wanted: Collection[str]) -> str | None:
     return f"no depth: that takes {FEWEST_PLANES} focus layers or more"
 
 
+def resolve_regions(request: FuseRequest, windows: Sequence[ViewWindow]) -> list[FusionPlan]:
+    """Return the fusion of each window, the request's own view left out.
+
+    Raises
+    ------
+    FocusFuseError
+        In one sentence that says which region it is, if one of them cannot be fused.
+    """
+    plans = []
+    for number, window in enumerate(windows, start=1):
+        inside = window.at((1.0, 1.0), request.slide.levels[0].shape)
+        if not inside.height or not inside.width:
+            raise RegionError(
+                f"Region {number} is empty or lies outside {request.slide.path.name}; move it over "
+                "the slide, or delete it."
+            )
+        try:
+            plans.append(resolve(replace(request, window=window)))
+        except FocusFuseError as error:
+            raise type(error)(f"Region {number}: {error}") from error
+    return plans
+
+
 def describe(plan: FusionPlan, seconds_per_tile: float | None) -> str:
     """Return one line that says what a click will do.
 
@@ -189,6 +212,16 @@ def size_question(plan: FusionPlan, seconds_per_tile: float | None) -> str:
         f"The view covers {megapixels:,.0f} megapixels, {len(plan.tiles):,} tiles; {time}. "
         "Fuse all of it? Zooming in makes it smaller."
     )
+
+
+def regions_question(plans: Sequence[FusionPlan], seconds_per_tile: float | None) -> str | None:
+    """Return the question asked before many or large regions are fused; None: ask nothing."""
+    tiles = sum(len(plan.tiles) for plan in plans)
+    seconds = tiles * (seconds_per_tile or 0.0)
+    if tiles <= LARGE_TILES and seconds <= LARGE_SECONDS:
+        return None
+    time = f"about {duration(seconds)}" if seconds else "a time unknown until the first tile"
+    return f"{len(plans)} regions take {tiles:,} tiles and {time}. Fuse all of it?"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -40,6 +38,8 @@ from .header import Header
 from .map_boxes import MapBoxes
 from .message import Message
 from .method_checks import MethodChecks
+from .question import ask
+from .region_fold import RegionFold
 from .side_by_side import MOST, side_by_side
 
 FILES = "OME-TIFF (*.ome.tif *.ome.tiff);;PNG (*.png)"
@@ -62,7 +62,6 @@ class FuseTab(QWidget):
         self._viewer, self._header, self._job = viewer, header, job
         self.beside = side_by_side(viewer, job)
         self._plan: FusionPlan | None = None
-        self._question: QMessageBox | None = None
         self._build()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -118,6 +117,8 @@ class FuseTab(QWidget):
         layout.addLayout(looks)
         layout.addWidget(self.result)
         layout.addWidget(self._side_by_side())
+        self.regions = RegionFold(self._viewer, self._job, self._request_and_layer)
+        layout.addWidget(self.regions)
         layout.addStretch()
 
     def _side_by_side(self) -> QCollapsible:
@@ -139,6 +140,7 @@ class FuseTab(QWidget):
         self.beside.changed.disconnect(self._show_job)
         self._job.map_shown.disconnect(self._later)
         self.maps.disconnect_job()
+        self.regions.disconnect_viewer()
 
     def _later(self, *_event: Any) -> None:
         self._timer.start()
@@ -162,6 +164,10 @@ class FuseTab(QWidget):
         except FocusFuseError as error:
             self.status.warn(str(error))
         self._show_job()
+
+    def _request_and_layer(self) -> tuple[FuseRequest, Any] | None:
+        request = self._request()
+        return None if request is None else (request, self._header.layer)
 
     def _request(self) -> FuseRequest | None:
         layer, slide = self._header.layer, self._header.slide()
@@ -188,7 +194,7 @@ class FuseTab(QWidget):
             return
         seconds = self._job.seconds_per_tile(plan.info.name)
         if is_large(plan, seconds):
-            self._ask(size_question(plan, seconds), lambda: self._start(plan))
+            ask(self, size_question(plan, seconds), lambda: self._start(plan))
         else:
             self._start(plan)
 
@@ -209,7 +215,7 @@ class FuseTab(QWidget):
         large = [each for each in timed if is_large(*each)]
         if large:
             question = f"{large[0][0].info.title}: {size_question(*large[0])}"
-            self._ask(question, lambda: self._start_beside(plans))
+            ask(self, question, lambda: self._start_beside(plans))
         else:
             self._start_beside(plans)
 
@@ -232,23 +238,6 @@ class FuseTab(QWidget):
             )
             for choice in self.methods.chosen()
         ]
-
-    def _ask(self, text: str, go_on: Callable[[], None]) -> None:
-        box = QMessageBox(QMessageBox.Icon.Question, "FocusFuse", text, parent=self)
-        fuse = box.addButton("Fuse all of it", QMessageBox.ButtonRole.AcceptRole)
-        box.addButton(QMessageBox.StandardButton.Cancel)
-        box.setDefaultButton(QMessageBox.StandardButton.Cancel)
-        self._question = box
-
-        def answered() -> None:
-            accepted = box.clickedButton() is fuse
-            self._question = None
-            box.deleteLater()
-            if accepted:
-                go_on()
-
-        box.finished.connect(answered)
-        box.open()
 
     # ------------------------------------------------------------------ saving
 
@@ -287,6 +276,7 @@ class FuseTab(QWidget):
             self.result.warn(job.error)
         elif not idle:
             tiles = progress(job.done, job.total, job.tile_seconds)
-            self.result.say(f"{beside.progress} · {tiles}" if beside.running else tiles)
+            which = beside.series.progress or self.regions.series.progress
+            self.result.say(f"{which} · {tiles}" if which else tiles)
         else:
             self.result.say(job.summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +80,21 @@ def save_in_worker(
     """Write a fused layer and return its path; encoding takes too long for the window's thread."""
     write_image(path, on_white(rgba), mpp=mpp, provenance=provenance, overwrite=True)
     return path
+
+
+def save_layer(
+    layer: Any, path: str, saved: Callable[[str], None], failed: Callable[[Exception], None]
+) -> None:
+    """Write a fused layer in a worker; then one of the functions is told the path or the error."""
+    noted = ours(layer)
+    create_worker(
+        save_in_worker,
+        path,
+        layer.data,
+        noted["mpp"],
+        noted["provenance"],
+        _connect={"returned": saved, "errored": failed},
+    )
 
 
 class FusionJob(QObject):
@@ -202,16 +217,8 @@ class FusionJob(QObject):
         """Write the last fused layer in a worker; an existing file is replaced."""
         if self.fused is None:
             return
-        noted = ours(self.fused)
         self.error = ""
-        create_worker(
-            save_in_worker,
-            path,
-            self.fused.data,
-            noted["mpp"],
-            noted["provenance"],
-            _connect={"returned": self._on_saved, "errored": self._on_save_error},
-        )
+        save_layer(self.fused, path, self._on_saved, self._on_save_error)
 
     def _layers_of_kind(self, kind: str) -> list[Any]:
         viewer = self._viewer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -12,7 +12,7 @@ from ._compat import image_layers
 
 
 class LayerChoice(QComboBox):
-    """Image layers that a rule accepts, top one first; entries may be put before them.
+    """Layers that a rule accepts, top one first; entries may be put before them.
 
     Parameters
     ----------
@@ -20,17 +20,24 @@ class LayerChoice(QComboBox):
         The viewer whose layers are offered.
     accepts
         Which layers are offered.
+    kind
+        Layers of the viewer among which they are: its images, if not said otherwise.
     """
 
     layer_changed = Signal()
     """Another layer is chosen, or the chosen one is gone."""
 
     def __init__(
-        self, viewer: Any, accepts: Callable[[Any], bool], parent: QWidget | None = None
+        self,
+        viewer: Any,
+        accepts: Callable[[Any], bool],
+        parent: QWidget | None = None,
+        kind: Callable[[Any], Sequence[Any]] = image_layers,
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._accepts = accepts
+        self._kind = kind
         self._layers: list[Any] = []
         self._chosen: Any = None
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -61,7 +68,7 @@ class LayerChoice(QComboBox):
 
     def refresh(self, event: Any = None) -> None:
         """Offer what the viewer holds now; the choice stays if it still exists."""
-        layers = [layer for layer in image_layers(self._viewer) if self._accepts(layer)]
+        layers = [layer for layer in self._kind(self._viewer) if self._accepts(layer)]
         index = next((i for i, layer in enumerate(layers) if layer is self._chosen), -1)
         self.blockSignals(True)
         self.clear()

@@ -16,6 +16,14 @@ def fuse_view(viewer: napari.viewer.Viewer) -> None:
     dock.fuse_tab.fuse_or_cancel()
 
 
+def fuse_regions(viewer: napari.viewer.Viewer) -> None:
+    """Fuse all regions that are drawn in a Shapes layer."""
+    dock = open_dock(viewer)
+    dock.choose_tab("Fuse")
+    dock.fuse_tab.regions.expand(False)
+    dock.fuse_tab.regions.fuse()
+
+
 def blur_mask(viewer: napari.viewer.Viewer) -> None:
     """Show the blur mask, or hide it."""
     dock = open_dock(viewer)

@@ -13,7 +13,7 @@ from napari_focusfuse.fusion.planes import offset_names
 
 from ._compat import camera, grid, show_name, unwrapped, viewbox
 from .fusion_job import FusionJob
-from .slide_source import ours
+from .fusion_series import FusionSeries, Step
 
 MOST = 4
 """Views that still are large enough beside each other."""
@@ -23,7 +23,7 @@ GAP = 4
 
 
 class SideBySide(QObject):
-    """Hands plans to a viewer's job one by one, and shows their layers in napari's grid.
+    """Fuses a view by one method after the other, and shows the layers in napari's grid.
 
     All views of the grid have one camera.  Going back shows what was shown before, and leaves the
     layers where they are: over the slide, on top of each other.
@@ -41,39 +41,24 @@ class SideBySide(QObject):
         super().__init__(job)
         self._viewer = weakref.ref(unwrapped(viewer))
         self._job = job
-        self._waiting: list[FusionPlan] = []
-        self._plan: FusionPlan | None = None
-        self._slide_layer: Any = None
+        self.series = FusionSeries(self, job)
         self._results: list[weakref.ref[Any]] = []
         self._shown_before: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._grid_before: dict[str, Any] = {}
         self._zoomed = 1.0
         self.shown = False
         """Whether the views are beside each other now."""
-        job.changed.connect(self._on_job_changed)
+        self.series.changed.connect(self.changed)
+        self.series.fused.connect(self._on_fused)
+        self.series.ended.connect(self._on_ended)
         grid(viewer).events.enabled.connect(self._on_grid)
-
-    @property
-    def running(self) -> bool:
-        """Whether one of the methods is at work, or waits."""
-        return self._plan is not None
-
-    @property
-    def progress(self) -> str:
-        """Which method is at work, and how many there are; empty if none is."""
-        if self._plan is None:
-            return ""
-        number = len(self._results) + 1
-        return f"{number} of {number + len(self._waiting)}: {self._plan.info.title}"
 
     def start(self, plans: Sequence[FusionPlan], layer: Any) -> None:
         """Fuse over a slide's layer by each plan; nothing happens while a fusion runs."""
-        if self._job.state != "idle" or self.running:
-            return
-        self.back()
-        self._results = []
-        self._waiting, self._slide_layer = list(plans), layer
-        self._next()
+        if self._job.state == "idle" and not self.series.running:
+            self.back()
+            self._results = []
+            self.series.start([_step(plan) for plan in plans], layer)
 
     def back(self) -> None:
         """Show one view again, as it was."""
@@ -90,34 +75,12 @@ class SideBySide(QObject):
             show_name(layer, False)
         self.changed.emit()
 
-    # ------------------------------------------------------------------ while it runs
+    def _on_fused(self, step: Step, layer: Any) -> None:
+        self._results.append(weakref.ref(layer))
 
-    def _next(self) -> None:
-        self._plan = self._waiting.pop(0)
-        self._job.start(self._plan, self._slide_layer, maps=())
-        self.changed.emit()
-
-    def _on_job_changed(self) -> None:
-        if self._plan is None or self._job.state != "idle":
-            return
-        fused = self._job.fused
-        if fused is None or not ours(fused)["complete"]:  # cancelled, failed, or taken away
-            self._end()
-            return
-        fused.name = (
-            f"{self._plan.info.title} · {offset_names(self._plan.slide, self._plan.planes)}"
-        )
-        self._results.append(weakref.ref(fused))
-        if self._waiting:
-            self._next()
-        else:
-            self._end()
+    def _on_ended(self, complete: bool) -> None:
+        if complete:
             self._show()
-
-    def _end(self) -> None:
-        self._plan = self._slide_layer = None
-        self._waiting = []
-        self.changed.emit()
 
     # ------------------------------------------------------------------ the views
 
@@ -155,6 +118,11 @@ class SideBySide(QObject):
         if self.shown and not event.value:
             self._grid_before["enabled"] = False
             self.back()
+
+
+def _step(plan: FusionPlan) -> Step:
+    title = plan.info.title
+    return Step(plan, title, f"{title} · {offset_names(plan.slide, plan.planes)}")
 
 
 def side_by_side(viewer: Any, job: FusionJob) -> SideBySide:

@@ -20,7 +20,8 @@ def in_turns(owner: QObject, steps: Iterator[None]) -> None:
     """
     timer = QTimer(owner)
 
-    def turn() -> None:
+    def turn(_held: QObject = owner) -> None:
+        # The owner is held: a generator that ends may let go of it, and with it of the timer.
         try:
             next(steps)
         except BaseException as end:
