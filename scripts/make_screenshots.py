@@ -204,7 +204,7 @@ def take_side_by_side(options: argparse.Namespace) -> None:
     tab.fold.expand(False)
     tab.methods.choose(*BESIDE)
     tab.fuse_beside_or_back()
-    work_until(lambda: not tab.beside.running)
+    work_until(lambda: not tab.beside.series.running)
     if dock.job.error:
         raise SystemExit(dock.job.error)
     save(viewer, options.out / "side-by-side.png")
