@@ -13,7 +13,7 @@ from napari_focusfuse.slide import FocusFuseError
 
 BEAT_SECONDS = 30.0
 """A lock's owner renews it at least this often."""
-SILENT_SECONDS = 600.0
+SILENT_SECONDS = 3600.0
 """A lock from another machine that nobody renewed for so long is taken over."""
 
 

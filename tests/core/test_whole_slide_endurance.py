@@ -77,7 +77,7 @@ def begun(job: SlideJob, blocks: int) -> None:
 def run_until(job: SlideJob, blocks: int, happens: Callable[[], Any]) -> None:
     """Run a job; something happens once so many blocks are done."""
     for progress in fuse_slide(job, threads=1):
-        if progress.done == blocks:
+        if progress.done == blocks and progress.block is not None:
             happens()
 
 

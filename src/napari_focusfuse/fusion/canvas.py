@@ -52,10 +52,13 @@ class Canvas:
         touched = _overlap(Region(y, x, self._grid.active, self._grid.active), self._region)
         margin = self._grid.margin
         in_tile = _slices(touched, y - margin, x - margin)
-        steps = np.rint(values[in_tile] * np.float32(SCALE)).astype(np.uint32)
+        scaled = values[in_tile] * np.float32(SCALE)
+        steps = np.rint(scaled, out=scaled).astype(np.uint32)
         weights = self._tile_weights[_slices(touched, y, x)]
+        if self._grid.ramp:
+            steps *= weights
         place = _slices(touched, self._region.y, self._region.x)
-        self._sums[place] += steps * weights
+        self._sums[place] += steps
         self._weights[place] += weights
         return touched
 
@@ -75,11 +78,17 @@ class Canvas:
             band = Region(top, region.x, min(_BAND, region.stop_y - top), region.width)
             place = _slices(band, self._region.y, self._region.x)
             rows = slice(top - region.y, band.stop_y - region.y)
-            sums, weights = self._sums[place], np.maximum(self._weights[place], 1)
+            sums, weights = self._sums[place], self._divisors(place)
             image[rows] = _to_bytes(sums[..., :3], weights)
             for channel, info in enumerate(self._maps, start=3):
                 maps[info.name][rows] = _to_map(sums[..., channel], weights[..., 0], info)
         return image, maps
+
+    def _divisors(self, place: tuple[slice, slice]) -> npt.NDArray[np.uint32]:
+        """Return the weights at a place; without a ramp one for all, by which division is fast."""
+        if self._grid.ramp == 0:
+            return np.ones((1, 1, 1), np.uint32)
+        return np.maximum(self._weights[place], 1)
 
 
 def _to_bytes(sums: npt.NDArray[np.uint32], weights: npt.NDArray[np.uint32]) -> UInt8Image:

@@ -22,7 +22,7 @@ from napari_focusfuse.fusion.method import FusionError
 from napari_focusfuse.slide import FocusFuseError
 
 from .job import SlideJob, slide_identity
-from .local import Outcome
+from .local import Step
 from .worker import About, BlockWorker, DeviceLostError, FinishedBlock, Task
 
 RETRIES = 2
@@ -68,7 +68,7 @@ class ClusterPipeline:
         found: tuple[str, About] = future.result()
         return found
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task]) -> Generator[Step, None, None]:
         """Yield what came of each task, in any order; can be closed at any time."""
         from distributed import as_completed
 

@@ -25,7 +25,7 @@ from .blocks import Block, BlockGrid
 from .cluster import ClusterPipeline
 from .job import RunIdentity, SlideJob, plan_job, run_identity, slide_identity
 from .journal import Journal, journal_path, read_header, remove_work
-from .local import LocalPipeline, Outcome
+from .local import LocalPipeline, Step
 from .report import finished_report, write_report
 from .status import (
     SlideProgress,
@@ -55,8 +55,11 @@ class NoSpaceError(OutputError):
 class Pipeline(Protocol):
     """Runs tasks, here or elsewhere."""
 
-    def run(self, tasks: Iterator[Task]) -> Generator[Outcome, None, None]:
-        """Yield what came of each task, in any order; can be closed at any time."""
+    def run(self, tasks: Iterator[Task]) -> Generator[Step, None, None]:
+        """Yield what came of each task, in any order; can be closed at any time.
+
+        In between it may yield None, so that somebody can ask it to stop.
+        """
         ...
 
     def seconds(self) -> dict[str, float]:
@@ -98,7 +101,7 @@ def fuse_slide(
 
     Yields
     ------
-    A :class:`SlideProgress` after every block, and some in between; the generator's return value is
+    A :class:`SlideProgress` after every tile and block; the generator's return value is
     the :class:`SlideResult`.
 
     Raises
@@ -265,7 +268,12 @@ class _Run:
         clock = _Clock(len(pending))
         yield self._told()
         with closing(self._pipeline.run(self._task(block, empty) for block in pending)) as outcomes:
-            for task, outcome in outcomes:
+            for step in outcomes:
+                if step is None:
+                    self._update(block=None)
+                    yield self._told()
+                    continue
+                task, outcome = step
                 if isinstance(outcome, FinishedBlock):
                     self._keep(journal, outcome)
                     clock.finished()

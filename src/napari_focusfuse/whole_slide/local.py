@@ -20,6 +20,8 @@ from .worker import BlockWorker, FinishedBlock, Task, notes_of
 
 Outcome = tuple[Task, FinishedBlock | FocusFuseError]
 """A task, and what came of it."""
+Step = Outcome | None
+"""What came of a task; None after a tile, so that who iterates can look up in between."""
 
 
 @dataclass
@@ -77,13 +79,16 @@ class LocalPipeline:
         self._threads = threads or max(1, (os.cpu_count() or 1) // 4)
         self.stages = Stages()
 
-    def run(self, tasks: Iterable[Task]) -> Generator[Outcome, None, None]:
+    def run(self, tasks: Iterable[Task]) -> Generator[Step, None, None]:
         """Yield what came of each task; can be closed at any time."""
         decoders = ThreadPoolExecutor(self._threads, "decode")
         encoders = ThreadPoolExecutor(self._threads, "encode")
         encoding: deque[tuple[Task, Future[FinishedBlock]]] = deque()
         try:
             for block in self._fused(self._ahead(tasks, decoders)):
+                if block is None:
+                    yield None
+                    continue
                 if block.error is not None:
                     yield block.task, block.error
                     continue
@@ -113,8 +118,8 @@ class LocalPipeline:
             window.append((block, None, None))
         yield from window
 
-    def _fused(self, requests: Iterator[_Request]) -> Iterator[_Block]:
-        """Fuse tiles as they come; yield each block when it has all of them, or failed."""
+    def _fused(self, requests: Iterator[_Request]) -> Iterator[_Block | None]:
+        """Fuse tiles as they come; yield None after each, a block when it has all, or failed."""
         for block, tile, stack in requests:
             if tile is None or stack is None:
                 if block.error is None:
@@ -125,6 +130,7 @@ class LocalPipeline:
                     self._fuse(block, tile, stack)
                 except FocusFuseError as error:
                     block.error = error
+                yield None
 
     def _fuse(self, block: _Block, tile: Tile, stack: Future[UInt8Image]) -> None:
         asked = time.perf_counter()
