@@ -52,7 +52,7 @@ def test_confident_depths_are_right(layers: int, median_um: float, share: float)
     assert confidence[cells & within].mean() > 2 * confidence[~cells].mean()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     gaps=st.lists(st.floats(1.0, 4.0), min_size=2, max_size=5),
     share=st.floats(0.0, 1.0),

@@ -71,9 +71,7 @@ def spans(size: int) -> st.SearchStrategy[tuple[int, int]]:
     return ends.map(lambda pair: (pair[0], pair[1] - pair[0]))
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=spans(HEIGHT),
     columns=spans(WIDTH),

@@ -64,7 +64,7 @@ def test_a_file_without_its_last_bytes_is_refused_when_it_is_opened(tmp_path):
         open_slide(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_flipped_bytes_are_told_or_readable(whole, tmp_path_factory, data):
     name, sound = whole
@@ -78,7 +78,7 @@ def test_flipped_bytes_are_told_or_readable(whole, tmp_path_factory, data):
     read_everything(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 10_000), value=st.sampled_from([0, 1, 0xFFFF, 2**31 - 1, 2**32 - 1]))
 def test_numbers_in_directories_may_be_anything(whole, tmp_path_factory, place, value):
     name, sound = whole

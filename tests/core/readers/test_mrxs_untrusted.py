@@ -318,7 +318,7 @@ def test_a_slot_whose_list_is_damaged_is_not_shown_and_told(slide):
         assert opened.not_shown[0].startswith("2 of 3 focus layers")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_numbers_in_the_ini_may_be_anything(sound, tmp_path_factory, data):
     path = copied(sound, tmp_path_factory.mktemp("ini"))
@@ -333,7 +333,7 @@ def test_numbers_in_the_ini_may_be_anything(sound, tmp_path_factory, data):
     read_all(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_numbers_in_the_index_may_be_anything(sound, tmp_path_factory, data):
     path = copied(sound, tmp_path_factory.mktemp("index"))

@@ -38,7 +38,7 @@ def zarr_slide(tmp_path_factory) -> Path:
     return write_ome_zarr(tmp_path_factory.mktemp("zarr") / "s.zarr", SMALL, levels=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(key=st.sampled_from(["shape", "chunks"]), axis=st.integers(0, 4), value=ANY_INTEGER)
 def test_sides_of_a_zarr_array_may_be_anything(zarr_slide, key, axis, value):
     file = zarr_slide / "0" / ".zarray"
@@ -52,7 +52,7 @@ def test_sides_of_a_zarr_array_may_be_anything(zarr_slide, key, axis, value):
         file.write_text(sound)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     numbers=st.lists(
         ANY_INTEGER | st.floats() | st.text(max_size=3) | st.none() | st.booleans(), max_size=6
@@ -88,7 +88,7 @@ UNSIGNED = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.sampled_from([*UNSIGNED, "NumberOfFrames"]), value=ANY_INTEGER)
 def test_sizes_of_a_dicom_image_may_be_anything(dicom_slide, name, value):
     sound = dicom_slide.read_bytes()
