@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QWidget
 from superqt.utils import create_worker
 
 from napari_focusfuse.fusion.device import DeviceChoice, find_device
@@ -55,16 +55,7 @@ class Header(QWidget):
         self._files: list[Path] = []
         self._methods: tuple[MethodChoice, ...] = ()
         self._offer_methods()
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Slide", self.layer_choice)
-        form.addRow(self.notes)
-        form.addRow("Method", self.method_box)
-        form.addRow("", self.advice_line)
-        form.addRow("Focus layers", self.planes_box)
-        form.addRow("Device", self.device_line)
-        form.addRow(self.message)
+        self._lay_out()
         self.choose_method(preferred_method(self._methods))
         self._offer_planes()
         self.layer_choice.layer_changed.connect(self._on_layer_changed)
@@ -73,6 +64,25 @@ class Header(QWidget):
         self.planes_box.currentIndexChanged.connect(self.changed)
         self._find_device()
         self._show_notes()
+
+    def _lay_out(self) -> None:
+        # A QFormLayout would give wrapped lines more height than they need.
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setColumnStretch(1, 1)
+        rows: tuple[tuple[str, QWidget], ...] = (
+            ("Slide", self.layer_choice),
+            ("", self.notes),
+            ("Method", self.method_box),
+            ("", self.advice_line),
+            ("Focus layers", self.planes_box),
+            ("Device", self.device_line),
+            ("", self.message),
+        )
+        for row, (title, field) in enumerate(rows):
+            if title:
+                grid.addWidget(QLabel(title), row, 0)
+            grid.addWidget(field, row, 1)
 
     @property
     def layer(self) -> Any:
