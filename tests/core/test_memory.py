@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_focusfuse.fusion import memory
 from napari_focusfuse.fusion.memory import OutOfMemoryError, TileComputer
 from napari_focusfuse.fusion.method import FusionError, FusionMethod, MethodInfo
 from napari_focusfuse.fusion.region import Preset, finish, run_fusion
@@ -44,6 +45,18 @@ def test_too_little_memory_means_smaller_pieces_and_the_same_picture(slide, limi
     expected = finish(run_fusion(plan, generous, batch=8)).image
     np.testing.assert_array_equal(finish(run_fusion(plan, greedy, batch=8)).image, expected)
     assert 0 < greedy.largest <= limit
+
+
+def test_many_planes_are_computed_in_windows_and_the_picture_is_the_same(slide, monkeypatch):
+    plan = planned(slide, Greedy(10**9), SQUARE, TILE)
+    expected = finish(run_fusion(plan, Greedy(10**9))).image
+    monkeypatch.setattr(memory, "MOST_AT_ONCE", 3 * 100**2)
+    windowed = Greedy(10**9)
+    np.testing.assert_array_equal(finish(run_fusion(plan, windowed)).image, expected)
+    assert windowed.largest == 80**2
+    far = Greedy(10**9, halo=200)
+    finish(run_fusion(planned(slide, far, SQUARE, TILE), far))
+    assert far.largest == 128**2
 
 
 def test_a_method_that_looks_further_than_its_margin_asks_before_its_tiles_shrink(slide):

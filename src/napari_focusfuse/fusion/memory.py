@@ -14,6 +14,10 @@ from .method import Float32Image, FusionError
 SMALLEST_CORE = 32
 """Side in pixels below which a window is nearly all margin, so that shrinking it gains nothing."""
 
+MOST_AT_ONCE = 24 << 20
+"""Pixels, of all planes together, above which a tile is computed in smaller windows: methods need
+some 50 bytes for each, and a run is to stay below 2 GB however many planes there are."""
+
 _PHRASES = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -55,6 +59,11 @@ class TileComputer:
         OutOfMemoryError
             If even the smallest piece that leaves the result alone does not fit.
         """
+        while stacks.shape[1] * self._window**2 > MOST_AT_ONCE:
+            smaller = self._smaller_window()
+            if smaller is None:
+                break
+            self._window = smaller
         while True:
             try:
                 return self._in_batches(stacks)
@@ -67,14 +76,21 @@ class TileComputer:
 
     def _shrink(self, count: int) -> None:
         batch = min(self._batch, count)
-        core = self._window - 2 * self._margin
-        smaller = -(-core // (2 * self._alignment)) * self._alignment
+        smaller = self._smaller_window()
         if batch > 1:
             self._batch = batch // 2
-        elif self._exact and SMALLEST_CORE <= smaller < core:
-            self._window = smaller + 2 * self._margin
+        elif smaller is not None:
+            self._window = smaller
         else:
             raise OutOfMemoryError(self._question())
+
+    def _smaller_window(self) -> int | None:
+        """Return the next smaller window whose cut cannot be seen, or None if there is none."""
+        core = self._window - 2 * self._margin
+        smaller = -(-core // (2 * self._alignment)) * self._alignment
+        if self._exact and SMALLEST_CORE <= smaller < core:
+            return smaller + 2 * self._margin
+        return None
 
     def _question(self) -> str:
         where = f"{self._title} needs more memory than the {self._device} device has"

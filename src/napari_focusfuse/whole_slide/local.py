@@ -71,12 +71,12 @@ class LocalPipeline:
         What fuses.
     threads
         Threads that decode, and as many that encode; None: a quarter of the cores each, because on
-        a CPU the network needs the others.
+        a CPU the network needs the others, and at most 4, because each holds tiles in memory.
     """
 
     def __init__(self, worker: BlockWorker, threads: int | None = None) -> None:
         self._worker = worker
-        self._threads = threads or max(1, (os.cpu_count() or 1) // 4)
+        self._threads = threads or min(max(1, (os.cpu_count() or 1) // 4), 4)
         self.stages = Stages()
 
     def run(self, tasks: Iterable[Task]) -> Generator[Step, None, None]:
