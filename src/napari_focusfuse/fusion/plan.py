@@ -40,7 +40,9 @@ _STEPS = (1024, 1536, 2048)
 """Distances of tiles in :data:`SLIDE`: multiples of the 512 px tiles of files.  More would need
 more than 2 GB of memory."""
 _MOST_READ = 1.2
-"""How many pixels a tile of an exact method may read for each it gives, at most."""
+"""How many pixels a tile of an exact method may read for each it gives, at most ..."""
+_FEW_PLANES = 6
+"""... if it takes no more planes than these; tiles of more would need more than 2 GB of memory."""
 _COARSEST = 32
 """The coarsest alignment in pixels of a method that is anchored only."""
 
@@ -150,7 +152,7 @@ def plan_fusion(
         scale_warning(info, level_mpp(slide, level)),
         None if inside == region else "the region was cut off at the slide's edge",
     ]
-    grid = tile_grid(info, preset)
+    grid = tile_grid(info, preset, len(planes))
     if centre is None:
         whole = tuple(planes) == slide.planes
         centre = slide.planes[slide.zero] if whole else planes[len(planes) // 2]
@@ -184,7 +186,7 @@ def _inside(slide: Slide, level: int, region: Region, max_pixels: int | None) ->
     return inside
 
 
-def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
+def tile_grid(info: MethodInfo, preset: Preset, planes: int = 1) -> TileGrid:
     """Lay out the tiles; what makes maps counts whether or not a map is wanted.
 
     Else asking for a map would move the grid, and with it the last bit of the picture.
@@ -207,11 +209,12 @@ def tile_grid(info: MethodInfo, preset: Preset) -> TileGrid:
     ramp = aligned(preset.ramp)
     tile = preset.tile
     if tile is None:
-        tile = _step(margin, info.exact) + 2 * margin + ramp
+        few = info.exact and planes <= _FEW_PLANES
+        tile = (_step(margin) if few else _STEPS[0]) + 2 * margin + ramp
     return TileGrid(aligned(tile, side), margin, ramp, alignment)
 
 
-def _step(margin: int, exact: bool) -> int:
-    """Return the smallest distance of tiles at which margins cost an exact method little."""
+def _step(margin: int) -> int:
+    """Return the smallest distance of tiles at which margins cost little."""
     cheap = (step for step in _STEPS if (1 + 2 * margin / step) ** 2 <= _MOST_READ)
-    return next(cheap, _STEPS[-1]) if exact else _STEPS[0]
+    return next(cheap, _STEPS[-1])
