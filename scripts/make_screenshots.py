@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder of a training that is under way")
     takers = {
         "fusions": take_fusions,
+        "depth": take_depth,
         "side-by-side": take_side_by_side,
         "whole-slide": take_whole_slide,
         "train": take_training,
@@ -192,6 +193,18 @@ def take_fusions(options: argparse.Namespace) -> None:
     save(viewer, options.out / "compare.png")
     dock.compare_tab.show_difference()
     save(viewer, options.out / "difference.png")
+    viewer.close()
+
+
+def take_depth(options: argparse.Namespace) -> None:
+    """Take the picture of a depth map with its scale, and of regions that were fused."""
+    viewer, dock = opened("synthetic_smear", options.method or "evidence")
+    camera(viewer).zoom *= 1.6
+    dock.header.choose_planes("all")
+    dock.fuse_tab.maps.boxes["depth"].setChecked(True)
+    work(0.5)
+    fuse(dock)
+    save(viewer, options.out / "depth.png")
     viewer.close()
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -139,10 +140,17 @@ def read_card(path: str | Path) -> ModelCard:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            return card_in(file, path)
+        found = path.stat()
+        return _card_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+@lru_cache(maxsize=64)
+def _card_of(path: Path, *_version: int) -> ModelCard:
+    """Read a card once for each version of its file: the window asks at every move of the view."""
+    with path.open("rb") as file:
+        return card_in(file, path)
 
 
 def card_in(file: BinaryIO, path: Path) -> ModelCard:

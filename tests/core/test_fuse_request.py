@@ -3,11 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from drawn_slide import Drawn
+from napari_focusfuse.fusion.catalogue import load_method
 from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.fusion.method import MethodInfo
+from napari_focusfuse.fusion.region import finish, run_fusion
 from napari_focusfuse.layer_metadata import ViewWindow
 from napari_focusfuse.slide import PlaneError, RegionError
 from napari_focusfuse.widgets.fuse_request import (
@@ -22,7 +25,9 @@ from napari_focusfuse.widgets.fuse_request import (
     method_choices,
     preferred_method,
     progress,
+    regions_question,
     resolve,
+    resolve_regions,
     size_question,
 )
 
@@ -132,3 +137,48 @@ def test_depth_is_made_where_it_is_wanted_and_can_be_measured() -> None:
     assert maps_of(one, {"depth", "confidence"}) == ("mask",)
     assert "3 focus layers" in (map_warning(one, {"depth"}) or "")
     assert map_warning(one, {"mask"}) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_all_layers_of_any_slide_are_fused_by_every_method_that_takes_any_number(
+    count: int,
+) -> None:
+    heights = tuple(2.7 * index for index in range(count))
+    slide = Drawn(90, 110, count, z_um=heights, mpp=(0.25, 0.25))
+    view = ViewWindow(0, 0.0, 0.0, 90.0, 110.0)
+    names = [choice.name for choice in method_choices() if "all" in choice.planes]
+    assert {"evidence", "argmax", "pyramid", "dtcwt", "wavelet", "guided"} <= set(names)
+    for name in names:
+        plan = resolve(FuseRequest(slide, name, "all", view, ((1.0, 1.0),)))
+        assert plan.planes == slide.planes
+        image = finish(run_fusion(plan, load_method(plan.info, "cpu"))).image
+        assert image.shape == (90, 110, 3)
+        if count == 1:  # rounding may show in the last bit
+            alone = slide.read_region(slide.planes[0], 0, 0, 0, 90, 110)
+            assert np.abs(image.astype(int) - alone).max() <= 1, name
+
+
+def test_two_layers_are_fused_together_or_alone() -> None:
+    slide = Drawn(planes=2, z_um=(0.0, 2.7), mpp=(0.25, 0.25))
+    with pytest.raises(PlaneError, match=r"fuse one layer, or both\."):
+        resolve(request(slide, plane=0))
+
+
+def test_a_region_that_cannot_be_fused_is_named() -> None:
+    windows = [ViewWindow(1, *box) for box in ((0, 0, 90, 90), (0, 0, 90, 0.0))]
+    asked = request()
+    assert [plan.region.height for plan in resolve_regions(asked, windows[:1])] == [90]
+    with pytest.raises(RegionError, match="Region 2 is empty or lies outside"):
+        resolve_regions(asked, windows)
+    at_the_end = [ViewWindow(2, 0.0, 0.0, 90.0, 90.0)]
+    with pytest.raises(PlaneError, match=r"Region 1: .*fuse one layer"):
+        resolve_regions(asked, at_the_end)
+
+
+def test_many_regions_ask_first() -> None:
+    plan = resolve(request())
+    assert regions_question([plan], 0.1) is None
+    many = [plan] * 200
+    assert "200 regions" in (regions_question(many, None) or "")
+    assert "unknown" in (regions_question(many, None) or "")
+    assert "about 2 h" in (regions_question(many, 5.0) or "")

@@ -103,6 +103,10 @@ def _mismatch(value: float, made_for: float | None) -> float:
     return max(value / made_for, made_for / value)
 
 
+def _takes(info: MethodInfo, count: int) -> bool:
+    return info.plane_offsets is None or len(info.plane_offsets) == count
+
+
 def _layers(count: int) -> str:
     return "1 focus layer" if count == 1 else f"{count} focus layers"
 
@@ -112,7 +116,7 @@ def _three(slide: Slide, info: MethodInfo, middle: FocalPlane) -> tuple[FocalPla
     if len(slide.planes) < 3:
         raise PlaneError(
             f"{slide.path.name} has {_layers(len(slide.planes))}, so three cannot be fused; "
-            "fuse one layer."
+            f"fuse one layer{', or both' if _takes(info, 2) and len(slide.planes) == 2 else ''}."
         )
     if not below or not above:
         side = "below" if not below else "above"
