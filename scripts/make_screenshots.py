@@ -26,19 +26,20 @@ from qtpy.QtWidgets import QApplication
 
 from napari_focusfuse import open_slide
 from napari_focusfuse.sample_data import FOLDER
+from napari_focusfuse.slide import UInt8Image
 from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.widgets.known_runs import FOLDER_VARIABLE
 
 SIZE = 1440, 860
 TIMEOUT = 600
+LARGEST = 400_000
+"""Bytes a picture may have in the repository."""
 TALL = 980
 """Height of the window in which the pictures of a training are seen as well."""
 LARGE, LEVELS = 6, 4
 """Of the slide that is fused whole: smears along each side, and coarser levels."""
 SMEAR_MPP = 0.243
 """Of the smear, in micrometres per pixel."""
-FREQUENT = 64
-"""Colours of a picture that are kept exactly."""
 BESIDE = ("argmax", "evidence", "dtcwt", "swift")
 """Methods in the picture of four."""
 SHORT_TRAINING = {"steps": 160, "validate_every": 10, "log_every": 2, "patches_per_slide": 60}
@@ -89,24 +90,20 @@ def fuse(dock: Any) -> None:
 def save(viewer: napari.Viewer, path: Path) -> None:
     """Take the picture of the whole window."""
     work(0.5)
-    picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    few_colours(picture).save(path, optimize=True)
+    pixels = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
+    for step in (1, 2, 4, 8, 16):
+        Image.fromarray(_coarser(pixels, step)).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST:
+            return
 
 
-def few_colours(picture: Image.Image) -> Image.Image:
-    """Return a picture in 256 colours, a third of the size for the repository.
+def _coarser(pixels: UInt8Image, step: int) -> UInt8Image:
+    """Return pixels whose values are multiples of a step, which is hardly seen and packs well.
 
-    The most frequent ones, those of the window, stay as they are; of the others each counts once,
-    so that rare ones, such as a warning's, stay as well.
+    A palette would be smaller, but gives a colour scale colours that are not its own.
     """
-    pixels = np.asarray(picture).reshape(-1, 3)
-    colours, counts = np.unique(pixels, axis=0, return_counts=True)
-    order = np.argsort(counts)[::-1]
-    frequent, others = colours[order[:FREQUENT]], colours[order[FREQUENT:]]
-    rest = Image.fromarray(others[None]).quantize(256 - FREQUENT).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*frequent.ravel().tolist(), *rest])
-    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    nearest = (pixels.astype(np.uint16) + step // 2) // step * step
+    return np.minimum(nearest, 255).astype(np.uint8)
 
 
 def half_way(dock: Any, folder: Path | None, runs: Path) -> None:

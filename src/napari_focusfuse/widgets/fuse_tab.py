@@ -127,6 +127,7 @@ class FuseTab(QWidget):
         self.fold = QCollapsible("Side by side")
         self.fold.setToolTip(f"The same view by up to {MOST} methods, beside each other")
         self.fold.setDuration(0)
+        self.fold.layout().setContentsMargins(0, 0, 0, 0)
         self.fold.addWidget(self.methods)
         self.fold.addWidget(self.beside_button)
         return self.fold

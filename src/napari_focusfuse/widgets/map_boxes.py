@@ -38,6 +38,7 @@ class MapBoxes(QWidget):
             row.addWidget(box)
             if name == MASK.name:
                 row.addWidget(_swatch())
+                row.addSpacing(8)
             box.toggled.connect(lambda shown, name=name: job.show_map(name, shown))
         row.addStretch()
         job.map_shown.connect(self._on_shown)

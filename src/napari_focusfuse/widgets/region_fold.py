@@ -64,6 +64,7 @@ class RegionFold(QCollapsible):
     def _build(self) -> None:
         self.setToolTip("Fuse all regions that are drawn in a Shapes layer")
         self.setDuration(0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         row.addWidget(self.button, 1)
         row.addWidget(self.folder_button, 1)
