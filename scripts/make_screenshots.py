@@ -194,7 +194,7 @@ def take_fusions(options: argparse.Namespace) -> None:
 
 
 def take_depth(options: argparse.Namespace) -> None:
-    """Take the picture of a depth map with its scale, and of regions that were fused."""
+    """Take the picture of a depth map with its scale."""
     viewer, dock = opened("synthetic_smear", options.method or "evidence")
     camera(viewer).zoom *= 1.6
     dock.header.choose_planes("all")
