@@ -54,7 +54,7 @@ def run(tmp_path: Path) -> TrainingRun:
 def test_a_slide_says_what_it_has_to_learn_from() -> None:
     offer = SlideOffer.of(Drawn(planes=3, z_um=(-2.7, 0.0, 2.7), extended=True))
     assert offer.text == "3 focus layers, 2.7 µm apart · extended focus"
-    assert [key for key, _ in offer.references] == ["extended", "fusion:pyramid"]
+    assert [key for key, _ in offer.references] == ["extended", "fusion:evidence"]
     assert [offer.problem(what) for what in ("one", "three", "blur")] == ["", "", ""]
 
 

@@ -562,11 +562,11 @@ def test_paths_are_understood(tmp_path: Path) -> None:
 
     assert found(SMEAR) == [("smear.ome.tif", "extended")]
     assert found(many) == [
-        ("layers", "fusion:pyramid"),
+        ("layers", "fusion:evidence"),
         ("smear.ome.tif", "extended"),
-        ("stack.ome.tif", "fusion:pyramid"),
+        ("stack.ome.tif", "fusion:evidence"),
     ]
-    assert found(many / "layers") == [("layers", "fusion:pyramid")]
+    assert found(many / "layers") == [("layers", "fusion:evidence")]
     assert [name for name, _ in found(twins)] == ["a.ome.tif", "b.ome.tif"]
     assert found(listed) == found(listed / "slides.toml") == [("stack.ome.tif", "fusion:argmax")]
     assert training_data([drawn]) == TrainingData(annotated=drawn)

@@ -138,7 +138,7 @@ def test_a_slide_is_added_from_its_file_and_may_have_its_truth_in_another(
     tab.form.slides.add_files([algae])
     wait_until(lambda: len(tab.form.slides.rows()) == 2)
     row = tab.form.slides.rows()[1]
-    assert row.source().reference == "fusion:pyramid"
+    assert row.source().reference == "fusion:evidence"
     row.choose_file(tmp_path / "export.png")
     assert row.source().reference == str(tmp_path / "export.png")
     tab.form.slides.add_files([tmp_path / "none.tif"])

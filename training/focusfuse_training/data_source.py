@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 SLIDES_FILE = "slides.toml"
 """Name of a list of slides that a folder may hold."""
-_NO_EXTENDED = "fusion:pyramid"
+_NO_EXTENDED = "fusion:evidence"
 """Reference of a slide without extended focus, unless a list of slides says otherwise."""
 
 

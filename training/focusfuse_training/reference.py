@@ -146,7 +146,7 @@ def opened(
         if slide.extended is None:
             raise DataError(
                 f"{slide.path.name} has no extended focus to learn from; give it the reference "
-                '"fusion:pyramid", or a file that has one.'
+                '"fusion:evidence", or a file that has one.'
             )
         yield PlaneReference(slide, slide.extended)
     elif source.reference.startswith(FUSION):

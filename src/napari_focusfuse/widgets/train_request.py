@@ -62,7 +62,7 @@ class SlideOffer:
         if self.extended:
             found.append(("extended", "its extended focus"))
         if self.planes > 1:
-            found.append(("fusion:pyramid", "fusion of all its layers"))
+            found.append(("fusion:evidence", "fusion of all its layers"))
         return tuple(found)
 
     def problem(self, what: What) -> str:
