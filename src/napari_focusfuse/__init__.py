@@ -7,8 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fusion import Fusion, fuse, fuse_stack
+    from .fusion import Fusion, fuse, fuse_stack, register_stack
     from .readers import open_slide
+    from .registered_slide import registered
     from .slide import FocalPlane, FocusFuseError, Level, Region, Slide
     from .whole_slide import fuse_slide, slide_job
     from .writer import read_provenance, write_image
@@ -27,6 +28,8 @@ _HOMES = {
     "fuse_stack": "fusion",
     "fuse_slide": "whole_slide",
     "open_slide": "readers",
+    "register_stack": "fusion",
+    "registered": "registered_slide",
     "read_provenance": "writer",
     "slide_job": "whole_slide",
     "write_image": "writer",
@@ -45,6 +48,8 @@ __all__ = [
     "fuse_stack",
     "open_slide",
     "read_provenance",
+    "register_stack",
+    "registered",
     "slide_job",
     "write_image",
 ]

@@ -6,7 +6,7 @@ pixels needed are read.  Missing levels are averaged from the next finer stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -70,6 +70,11 @@ class DyadicSlide(Slide):
     def associated(self) -> Mapping[str, UInt8Image]:
         """Label, macro and thumbnail of the file."""
         return self.slide.associated
+
+    @property
+    def registration(self) -> Sequence[Mapping[str, object]]:
+        """How each plane is moved as it is read."""
+        return self.slide.registration
 
     def stored(self, plane: FocalPlane, level: int) -> bool:
         """Tell whether the file itself holds this plane at this level."""

@@ -234,6 +234,11 @@ class Slide(ABC):
             )
         return self.planes[index]
 
+    @property
+    def registration(self) -> Sequence[Mapping[str, object]]:
+        """How each plane is moved as it is read, as plain JSON; empty where they are as stored."""
+        return ()
+
     def stored(self, plane: FocalPlane, level: int) -> bool:
         """Tell whether the file itself holds this plane at this level."""
         return True

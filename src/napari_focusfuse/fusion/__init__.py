@@ -30,7 +30,7 @@ from .region import (
     plan_fusion,
     run_fusion,
 )
-from .stack import StackError, fuse_stack
+from .stack import StackError, fuse_stack, register_stack
 
 __all__ = [
     "DEFAULT",
@@ -60,5 +60,6 @@ __all__ = [
     "nearest_level",
     "offset_names",
     "plan_fusion",
+    "register_stack",
     "run_fusion",
 ]

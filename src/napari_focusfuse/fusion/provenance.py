@@ -27,6 +27,7 @@ def fusion_provenance(
         "model_sha256": info.model_hash,
         "model_file": None if info.weights is None else info.weights.name,
         "planes": [_plane(slide, plane) for plane in plan.planes],
+        **({"registration": _moved(plan)} if slide.registration else {}),
         "mask_plane": _plane(slide, plan.centre) if _takes_centre(mappers) else None,
         "maps": {about.name: _map(about, maker.info) for maker in makers for about in maker.maps},
         "level_downsample": list(slide.levels[plan.level].downsample),
@@ -44,6 +45,12 @@ def fusion_provenance(
         "warnings": list(plan.warnings),
         "use": "research use only",
     }
+
+
+def _moved(plan: FusionPlan) -> list[dict[str, Any]]:
+    """Return the name, scale and shift (y, x; pixels of level 0) of each plane that is fused."""
+    moves = plan.slide.registration
+    return [{"name": plane.name, **moves[plane.index]} for plane in plan.planes]
 
 
 def _takes_centre(mappers: Sequence[PixelMapper]) -> bool:

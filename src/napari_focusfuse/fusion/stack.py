@@ -6,14 +6,18 @@ what goes in as grey or with 16 bits comes out so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_focusfuse.slide import FocusFuseError, PlaneError
+from napari_focusfuse.plane_registration import read_grey, reduction, register_planes, stayed
+from napari_focusfuse.plane_transform import PlaneTransform, resample
+from napari_focusfuse.slide import FocusFuseError, PlaneError, Region
 from napari_focusfuse.tiles import Tile, TileGrid, reflect
 
 from .catalogue import load_method, method_info
@@ -30,7 +34,12 @@ class StackError(FocusFuseError, ValueError):
 
 
 def fuse_stack(
-    planes: Any, method: str = "evidence", *, device: str = "auto", white: float | None = None
+    planes: Any,
+    method: str = "evidence",
+    *,
+    device: str = "auto",
+    white: float | None = None,
+    register: bool | Sequence[PlaneTransform] = False,
 ) -> Image:
     """Fuse a stack of focal planes, tile by tile.
 
@@ -47,6 +56,9 @@ def fuse_stack(
     white
         The value that counts as 1, such as 4095 for a camera of 12 bits; no pixel may exceed it.
         None: the largest of an integer type; 1 for float.
+    register
+        Whether planes that are shifted or scaled a little are moved onto the middle one first; or
+        the transforms to move them by, as :func:`register_stack` found them.
 
     Returns
     -------
@@ -56,6 +68,8 @@ def fuse_stack(
     ------
     StackError
         If the planes differ in size or type, or hold values that cannot be fused, such as NaN.
+    RegistrationError
+        If planes that are to be registered lie too far from the middle one.
     PlaneError
         If the method does not take so many planes.
     FocusFuseError
@@ -64,6 +78,8 @@ def fuse_stack(
     stack = PlaneStack.of(planes, white)
     info = method_info(method, len(stack.planes))
     _check_count(info, len(stack.planes))
+    if register is not False:
+        stack = stack.moved(stack.registered() if register is True else register)
     loaded, grid = load_method(info, device), tile_grid(info, DEFAULT)
     compute = TileComputer(
         loaded, grid, title=info.title, device=loaded.device, halo=loaded.info.halo
@@ -82,6 +98,28 @@ def fuse_stack(
     return stack.as_given(fused)
 
 
+def register_stack(planes: Any, white: float | None = None) -> tuple[PlaneTransform, ...]:
+    """Find how each plane lies against the middle one, to record it or to look at it.
+
+    Parameters
+    ----------
+    planes, white
+        As :func:`fuse_stack` takes them.
+
+    Returns
+    -------
+    One transform per plane; ``fuse_stack(planes, register=...)`` takes them.
+
+    Raises
+    ------
+    StackError
+        If the planes are no stack.
+    RegistrationError
+        If a plane lies too far from the middle one.
+    """
+    return PlaneStack.of(planes, white).registered()
+
+
 @dataclass(frozen=True)
 class PlaneStack:
     """Planes of one size and type, read where they are needed."""
@@ -93,6 +131,8 @@ class PlaneStack:
     colour: bool
     dtype: np.dtype[Any]
     white: float
+    moves: tuple[PlaneTransform, ...] = ()
+    """How each plane is moved as it is read; empty: they stay."""
 
     @classmethod
     def of(cls, planes: Any, white: float | None = None) -> PlaneStack:
@@ -142,6 +182,37 @@ class PlaneStack:
         """1 for grey planes, 3 for RGB."""
         return 3 if self.colour else 1
 
+    def registered(self) -> tuple[PlaneTransform, ...]:
+        """Return how each plane lies against the middle one; warns of planes that were not found.
+
+        Raises
+        ------
+        RegistrationError
+            If a plane lies too far off.
+        """
+        factor = reduction(self.shape)
+        small = [
+            read_grey(partial(self._stored, z), self.shape, factor) for z in range(len(self.planes))
+        ]
+        moves = register_planes(np.stack(small), self.shape, (float(factor), float(factor)))
+        for sentence in stayed(moves):
+            warnings.warn(sentence, stacklevel=4)
+        return moves
+
+    def moved(self, moves: Sequence[PlaneTransform]) -> PlaneStack:
+        """Return these planes moved by one transform each.
+
+        Raises
+        ------
+        StackError
+            If there are more or fewer transforms than planes.
+        """
+        if len(moves) != len(self.planes):
+            raise StackError(
+                f"{len(moves)} transforms cannot move {len(self.planes)} planes; give one each."
+            )
+        return replace(self, moves=tuple(moves))
+
     def read(self, grid: TileGrid, tile: Tile) -> Float32Image:
         """Return a (Z, tile, tile, 3) float32 tile in [0, 1], mirrored at the planes' edges.
 
@@ -152,16 +223,32 @@ class PlaneStack:
         """
         starts = grid.origin(tile)
         indices = [reflect(s, grid.tile, n) for s, n in zip(starts, self.shape, strict=True)]
-        box = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
-        rows, columns = (index - index.min() for index in indices)
+        (y, x), (stop_y, stop_x) = (
+            [int(at(index)) for index in indices] for at in (np.min, np.max)
+        )
+        box = Region(y, x, stop_y + 1 - y, stop_x + 1 - x)
         stack = np.empty((len(self.planes), grid.tile, grid.tile, 3), np.float32)
-        for z, (array, place) in enumerate(self.planes):
-            read = np.asarray(array[(*place, *box)])
-            part = np.divide(read, self.white, dtype=np.float64).astype(np.float32)
-            self._check(part, z)
+        for z in range(len(self.planes)):
+            part = self._seen(z, box)
             part = part if self.colour else part[..., None]
-            stack[z] = part[rows][:, columns]
+            stack[z] = part[indices[0] - y][:, indices[1] - x]
         return stack
+
+    def _seen(self, z: int, box: Region) -> Float32Image:
+        """Return what plane ``z`` shows in a region, moved if it is to be."""
+        if not self.moves or self.moves[z].is_identity:
+            return self._stored(z, box)
+        rows, columns = self.moves[z].positions(box, self.shape, (1.0, 1.0))
+        return resample(partial(self._stored, z), self.shape, rows, columns).clip(0, 1)
+
+    def _stored(self, z: int, box: Region) -> Float32Image:
+        """Return a region of plane ``z`` in [0, 1]."""
+        array, place = self.planes[z]
+        inside = (slice(box.y, box.stop_y), slice(box.x, box.stop_x))
+        read = np.asarray(array[(*place, *inside)])
+        part = np.divide(read, self.white, dtype=np.float64).astype(np.float32)
+        self._check(part, z)
+        return part
 
     def _check(self, part: Float32Image, z: int) -> None:
         low, high = float(part.min()), float(part.max())  # both are NaN if any value is

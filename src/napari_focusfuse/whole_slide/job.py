@@ -110,8 +110,16 @@ def slide_job(
     ------
     BlockSizeError
         If the block is no multiple of 512 pixels.
+    SlideError
+        If the slide's planes are registered.
     """
     info = plan.info
+    if plan.slide.registration:
+        # Workers open the file again, and would fuse its planes as they are stored.
+        raise SlideError(
+            f"The planes of {plan.slide.path.name} are registered, and whole slides are fused as "
+            "they are stored; fuse regions of it with fuse(), or give the slide unregistered."
+        )
     side = default_block(plan.grid.step) if block is None else block
     if side < TILE or side % TILE:
         raise BlockSizeError(f"A block of {side} pixels is no multiple of {TILE}; choose one.")
