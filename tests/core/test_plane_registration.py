@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -27,6 +29,7 @@ DRIFT = (
 STILL = (PlaneTransform(),) * 5
 
 
+@cache
 def scene() -> np.ndarray:
     """A textured (Y, X) picture in [0, 1] that reaches beyond the field of view."""
     rng = np.random.default_rng(3)
@@ -48,6 +51,7 @@ def seen(picture: np.ndarray, move: PlaneTransform) -> np.ndarray:
     )
 
 
+@cache
 def drifted(moves=DRIFT) -> np.ndarray:
     """(Z, Y, X) uint16 stack: in every plane another fifth is sharp, the rest the more blurred."""
     picture, rng = scene(), np.random.default_rng(4)
