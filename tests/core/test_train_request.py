@@ -11,11 +11,12 @@ import pytest
 
 from drawn_slide import Drawn
 from napari_focusfuse.benchmark_definition import data_set
+from napari_focusfuse.fusion.catalogue import method_info
 from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.model_card import ModelError, shipped_models
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.training_run import SlideSource, TrainingRun
-from napari_focusfuse.widgets.fuse_request import MethodChoice, method_choices
+from napari_focusfuse.widgets.fuse_request import method_choices
 from napari_focusfuse.widgets.known_runs import known_runs, let_go_on, may_go_on, remember
 from napari_focusfuse.widgets.run_log import (
     POINTS,
@@ -306,7 +307,9 @@ def test_a_model_file_is_an_entry_of_its_own(tmp_path: Path) -> None:
     model.parent.mkdir()
     model.write_bytes(shipped_models()["swift-three"].read_bytes())
     *_, entry = method_choices((ARGMAX,), [model])
-    assert entry == MethodChoice(str(model), "Swift, three layers (my-run)", ("three",))
+    assert (entry.name, entry.planes) == (str(model), ("three",))
+    assert entry.title == "Swift, three layers (my-run)"
+    assert entry.advice == method_info("swift-three").advice
 
 
 def test_a_blur_model_is_no_method() -> None:

@@ -57,7 +57,7 @@ class SlideForm(QWidget):
         self._viewer, self._header, self._fusion = viewer, header, fusion
         self._samples: dict[tuple[object, ...], Sample] = {}
         self._wanted: tuple[object, ...] | None = None
-        self._measuring = False
+        self._measuring: tuple[object, ...] | None = None
         self._suggested = ""
         self._build()
         self._timer = QTimer(self)
@@ -174,25 +174,23 @@ class SlideForm(QWidget):
 
     def _measure(self) -> None:
         request = self.request
-        if request is None or self._measuring or _key(request) in self._samples:
+        if request is None or self._measuring is not None or _key(request) in self._samples:
             return
-        self._measuring, measured = True, _key(request)
+        self._measuring = _key(request)
         create_worker(
             measure,
             request,
-            _connect={
-                "returned": lambda sample: self._on_measured(measured, sample),
-                "errored": self._on_error,
-            },
+            _connect={"returned": self._on_measured, "errored": self._on_error},
         )
 
-    def _on_measured(self, measured: tuple[object, ...], sample: Sample) -> None:
-        self._measuring = False
-        self._samples[measured] = sample
+    def _on_measured(self, sample: Sample) -> None:
+        if self._measuring is not None:
+            self._samples[self._measuring] = sample
+        self._measuring = None
         self.update_request()
 
     def _on_error(self, error: Exception) -> None:
-        self._measuring = False
+        self._measuring = None
         known = isinstance(error, FocusFuseError)
         self.estimate.warn(str(error) if known else f"{type(error).__name__}: {error}")
 

@@ -173,7 +173,7 @@ class SlideTab(QWidget):
     def _show_blocks(self, blocks: list[FinishedPixels]) -> None:
         """Draw finished blocks over the slide, if it is open."""
         job = self.run.job
-        if job is None or not self.run.active:
+        if job is None or self.run.state == "finished":
             return
         if self._finished is None:
             layer = self._layer_of(job.slide)
