@@ -287,3 +287,6 @@ def test_the_command_starts_it_in_a_process_and_passes_its_exit_code_on(tmp_path
     answer = run_process("evaluate", "swift-none", *options)
     assert answer.code == 4
     assert answer.err.startswith("There is no model 'swift-none'")
+    answer = run_process("evaluate", "swift-three", *options, "--beside", tmp_path / "none.json")
+    assert answer.code == 1
+    assert "none.json cannot be read" in answer.err

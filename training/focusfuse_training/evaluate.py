@@ -69,8 +69,8 @@ def evaluate(request: Request) -> None:
         If a model or picture cannot be used, or the folder cannot be written.
     """
     found = find_candidates(request.models)
-    material = _material(request)
     earlier = {} if request.beside is None else _earlier(request.beside)
+    material = _material(request)
     make_folder(request.out)
     candidates = adopt(found, request.out)
     scorer = Scorer(candidates)

@@ -38,13 +38,27 @@ def evaluate(
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", help="Processes (default: one a core).")
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--beside",
+            metavar="SCORES.json",
+            help="Let the models of an earlier evaluation on the same images join the tables.",
+        ),
+    ] = None,
     data_set: Annotated[
         str, typer.Option("--data-set", metavar="NAME|TOML", help="Whose images --data holds.")
     ] = "cric",
 ) -> None:
     """Score models beside classical methods: Tables 1 to 3, curves, pictures."""
     arguments = [*models, "--out", str(out), "--data-set", data_set]
-    options = {"--data": data, "--depths": depths, "--patches": patches, "--jobs": jobs}
+    options = {
+        "--data": data,
+        "--depths": depths,
+        "--patches": patches,
+        "--jobs": jobs,
+        "--beside": beside,
+    }
     for option, value in options.items():
         if value is not None:
             arguments += [option, str(value)]
