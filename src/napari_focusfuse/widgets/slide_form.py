@@ -174,7 +174,9 @@ class SlideForm(QWidget):
 
     def _measure(self) -> None:
         request = self.request
-        if request is None or self._measuring is not None or _key(request) in self._samples:
+        if request is None or self._measuring is not None or not self.isVisible():
+            return
+        if _key(request) in self._samples:
             return
         self._measuring = _key(request)
         create_worker(
