@@ -13,7 +13,10 @@ from qtpy.QtWidgets import QLineEdit
 from event_loop import settle, wait_until
 from napari_focusfuse.layer_metadata import KEY
 from napari_focusfuse.readers import open_slide
+from napari_focusfuse.slide import Region
 from napari_focusfuse.whole_slide import fuse_slide
+from napari_focusfuse.whole_slide.preview import FinishedPixels
+from napari_focusfuse.widgets.finished_layer import FinishedLayer
 from napari_focusfuse.widgets.known_runs import known_outputs, remember_output
 from napari_focusfuse.widgets.slide_run import _CHILDREN
 from slide_jobs import job_for, write_slide
@@ -100,6 +103,22 @@ def test_a_dock_finds_what_is_half_done(
     tab.run_box.activated.emit(0)
     assert tab.pages.currentWidget() is tab.form
     assert output in known_outputs()
+
+
+def test_finished_blocks_lie_over_the_slide(window: Any, tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "thick.ome.tif", 600, 700)
+    window.open(str(slide), plugin="napari-focusfuse")
+    stack = window.layers[0]
+    finished = FinishedLayer(window, stack, job_for(slide, tmp_path / "out.ome.tif"))
+    pixels = np.full((88, 188, 3), 77, np.uint8)
+    finished.add([FinishedPixels(Region(512, 512, 88, 188), 1, pixels)])
+    assert finished.layer in window.layers
+    assert finished.layer.data.shape == (600, 700, 4)
+    assert (finished.layer.data[512:, 512:] == (77, 77, 77, 255)).all()
+    assert not finished.layer.data[:512, :, 3].any()
+    assert not finished.layer.data[:, :512, 3].any()
+    ours, theirs = finished.layer.extent.world, stack.extent.world[:, -2:]
+    np.testing.assert_allclose(ours, theirs)
 
 
 def test_what_cannot_be_done_is_said_before_the_click(

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +111,7 @@ def read_status(output: str | Path) -> SlideStatus | None:
         return SlideStatus("finished", SlideProgress("writing")) if path.exists() else None
     if state == "running" and lock_owner(lock_path(path)) is None:
         return SlideStatus("failed", progress, "Its process ended; run again to go on.")
-    return SlideStatus(state, replace(progress), error)
+    return SlideStatus(state, progress, error)
 
 
 def request_stop(output: str | Path) -> None:

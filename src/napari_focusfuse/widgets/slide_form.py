@@ -56,7 +56,6 @@ class SlideForm(QWidget):
         super().__init__()
         self._viewer, self._header, self._fusion = viewer, header, fusion
         self._samples: dict[tuple[object, ...], Sample] = {}
-        self._wanted: tuple[object, ...] | None = None
         self._measuring: tuple[object, ...] | None = None
         self._suggested = ""
         self._build()
@@ -151,8 +150,7 @@ class SlideForm(QWidget):
             self.estimate.warn(problem)
             return
         self.request = request
-        self._wanted = _key(request)
-        sample, free = self._samples.get(self._wanted), free_bytes(request.output)
+        sample, free = self._samples.get(_key(request)), free_bytes(request.output)
         room = "" if sample is None else too_little_room(request, sample, free)
         warnings = (*plan.warnings, *([room] if room else []))
         self.estimate.say(describe(request, sample, free), *warnings)
