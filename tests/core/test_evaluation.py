@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from shell import run_process
 from focusfuse_training import evaluate as program
 from focusfuse_training.candidates import find_candidates
 from focusfuse_training.evaluate import main
-from focusfuse_training.figures import inset
+from focusfuse_training.figures import figures, inset
 from focusfuse_training.masks import Confusion
 from focusfuse_training.material import Sample, Square, Task, of_data_set, of_run, squares_in
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
@@ -242,6 +242,15 @@ def test_models_of_an_earlier_evaluation_join_those_of_the_same_images(done: Eva
         np.mean(earlier["images"]["three-seed1"]["CC"])
     )
     assert both.beside(earlier).rows == both.rows
+    # Their pictures were not kept: the sheet shows the others.
+    layer = np.zeros((64, 64, 3), dtype=np.uint8)
+    pictured = replace(both, shown=({"layer 0": layer, "truth 1": layer + 9},))
+    one = replace(pictured, rows=tuple(row for row in both.rows if row.planes == 1))
+    assert len(one.rows) > 1
+    assert [figure.name for figure in figures(one)] == [
+        "curves-8-um-one-plane.png",
+        "sheet-8-um-one-plane.jpg",
+    ]
     assert "| one |" in tables(both, [])[0].markdown()
     with pytest.raises(OtherImagesError, match="other images"):
         Condition.of("8 um", rows, results[::-1]).beside(earlier)

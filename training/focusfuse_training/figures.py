@@ -70,7 +70,9 @@ def figures(condition: Condition) -> list[Figure]:
                 f"Test images, {words}, {condition.name}. Below each: the marked square, enlarged, "
                 "where layer 0 differs most from the truth"
             )
-            content = _sheet(condition.shown, rows, f"truth {number}")
+            # The models of an earlier evaluation join the curves; their pictures were not kept.
+            pictured = [row for row in rows if all(row.name in each for each in condition.shown)]
+            content = _sheet(condition.shown, pictured, f"truth {number}")
             found.append(Figure(f"sheet-{name}.jpg", caption, content))
     return found
 
