@@ -169,20 +169,24 @@ def simulate_specimen(
     camera: Camera = CAMERA,
     layers: int = 3,
     z_step_um: float = Z_STEP_UM,
+    focus_um: Sequence[float] | None = None,
     noisy_truth: bool = True,
 ) -> SimulatedStack:
     """Render an odd number of ``layers`` of any specimen, layer 0 in the middle.
 
     Parameters
     ----------
+    focus_um
+        Heights of the planes, increasing; None: ``layers`` of them ``z_step_um`` apart.
     height_um
         (Y, X) float32 height that counts as each pixel's, such as ``specimen.height_map()``.
     noisy_truth
         Whether the truth carries the planes' noise; else it is what a camera without noise sees,
         which also rewards what averages noise away.
     """
-    outermost = layers // 2
-    focus_um = tuple(z_step_um * offset for offset in range(-outermost, outermost + 1))
+    if focus_um is None:
+        focus_um = [z_step_um * (index - layers // 2) for index in range(layers)]
+    outermost = len(focus_um) // 2
     light, truth = render(specimen, optics, focus_um)
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     nearest = nearest_plane(height_um, focus_um)
@@ -193,15 +197,14 @@ def simulate_specimen(
         truth_one=expose(truth, noise[outermost], camera) if noisy_truth else clean,
         truth_all=expose(truth, came_from, camera) if noisy_truth else clean,
         height_um=height_um,
-        focus_um=focus_um,
+        focus_um=tuple(focus_um),
     )
 
 
 def nearest_plane(height_um: Float32Array, focus_um: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Return the (Y, X) index of the evenly spaced plane nearest to each height."""
-    step = focus_um[1] - focus_um[0] if len(focus_um) > 1 else 1.0
-    index = np.rint((height_um - np.float32(focus_um[0])) / np.float32(step)).astype(np.int64)
-    return np.asarray(np.clip(index, 0, len(focus_um) - 1))
+    """Return the (Y, X) index of the plane nearest to each height; the planes by increasing z."""
+    focus = np.asarray(focus_um, dtype=np.float32)
+    return np.digitize(height_um, (focus[1:] + focus[:-1]) / 2)
 
 
 def benchmark_stack(image: UInt8Image, depth_um: float, seed: int) -> SimulatedStack:

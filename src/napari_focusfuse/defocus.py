@@ -65,7 +65,15 @@ class Camera:
     read_electrons: float = 6.0
     """Standard deviation of the read noise, in electrons."""
     jpeg_quality: int | None = 90
-    """Quality of the JPEG compression (4:2:0), or None for none."""
+    """Quality of the JPEG compression, or None for none."""
+    subsampling: str = "4:2:0"
+    """Of the JPEG's colours."""
+    gamma: float = 1.0
+    """Exponent by which intensity is root-compressed: values are intensity ** (1 / gamma)."""
+    vignetting: float = 0.0
+    """Share of the light that the corners lack."""
+    sharpening: float = 0.0
+    """Share of an unsharp mask of sigma 1 px that the scanner adds."""
 
 
 @lru_cache(maxsize=4096)
@@ -134,12 +142,31 @@ def equivalent_sigma_px(optics: Optics, defocus_um: float) -> float:
     return encircled_radius_px(optics, defocus_um, 0.5) / float(np.sqrt(2 * np.log(2)))
 
 
+def blurred_from_px(optics: Optics) -> float:
+    """Return the equivalent sigma from which a plane counts as blurred.
+
+    One pixel, or a twentieth more than in focus where the optics resolve less than the pixels.
+    """
+    return max(1.0, 1.05 * equivalent_sigma_px(optics, 0.0))
+
+
+def blur_ratio(optics: Optics, defocus_um: Float32Array) -> Float32Array:
+    """Return the equivalent sigma over that from which a plane counts as blurred; any shape."""
+    farthest = max(1.0, float(np.abs(defocus_um).max()))
+    # Dense near focus, where the label changes.
+    half = farthest * np.linspace(0.0, 1.0, 17) ** 1.5
+    steps = np.concatenate([-half[:0:-1], half])
+    sigmas = [equivalent_sigma_px(optics, step) for step in steps]
+    return np.asarray(np.interp(defocus_um, steps, sigmas) / blurred_from_px(optics), np.float32)
+
+
 @lru_cache(maxsize=64)
-def blurred_beyond_um(optics: Optics, sigma_px: float = 1.0) -> tuple[float, float]:
-    """Return the defocus below and above focus at which the equivalent sigma passes ``sigma_px``.
+def blurred_beyond_um(optics: Optics) -> tuple[float, float]:
+    """Return the defocus below and above focus from which a plane counts as blurred.
 
     Spherical aberration makes the two unequal in size.
     """
+    sigma_px = blurred_from_px(optics)
     steps = np.arange(0.0, 3.01, 0.25)
 
     def crossing(sign: float) -> float:
@@ -154,7 +181,7 @@ def blurred_beyond_um(optics: Optics, sigma_px: float = 1.0) -> tuple[float, flo
 
 
 def blur_labels(optics: Optics, height_um: Float32Array, focus_um: float) -> npt.NDArray[np.bool_]:
-    """Return where a plane focused at ``focus_um`` is blurred: equivalent sigma over 1 pixel.
+    """Return where a plane focused at ``focus_um`` is blurred, see :func:`blurred_from_px`.
 
     Parameters
     ----------
@@ -308,14 +335,32 @@ def expose(light: Float32Array, noise: Float32Array, camera: Camera) -> UInt8Ima
     -------
     (Y, X, 3) uint8 array
     """
+    if camera.vignetting:
+        light = light * _vignette(light.shape[:2], camera.vignetting)
     electrons = np.maximum(light, 0.0) * camera.electrons
     sigma = np.sqrt(electrons + camera.read_electrons**2) / camera.electrons
-    image = to_uint8(np.asarray(light + noise * sigma, dtype=np.float32))
+    values = np.asarray(light + noise * sigma, dtype=np.float32)
+    if camera.gamma != 1.0:
+        values = np.maximum(values, 0.0) ** np.float32(1 / camera.gamma)
+    if camera.sharpening:
+        values = values + np.float32(camera.sharpening) * (values - gaussian_blur(values, 1.0))
+    return compress(to_uint8(values), camera)
+
+
+def compress(image: UInt8Image, camera: Camera) -> UInt8Image:
+    """Return a uint8 image as the camera's JPEG compression leaves it."""
     if camera.jpeg_quality is None:
         return image
+    options = {"quality": camera.jpeg_quality, "subsampling": camera.subsampling}
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "jpeg", quality=camera.jpeg_quality, subsampling="4:2:0")
+    Image.fromarray(image).save(buffer, "jpeg", **options)
     return np.asarray(Image.open(buffer))
+
+
+def _vignette(shape: tuple[int, int], share: float) -> Float32Array:
+    """Return the (Y, X, 1) light that reaches each pixel: falling with the squared radius."""
+    y, x = (np.linspace(-1.0, 1.0, side, dtype=np.float32) for side in shape)
+    return np.asarray(1 - np.float32(share / 2) * (y[:, None, None] ** 2 + x[None, :, None] ** 2))
 
 
 def random_field(

@@ -84,6 +84,14 @@ class TrainingConfig:
     ssim_weight: float = _setting(0.1, "Weight of 1 - SSIM")
     gradient_weight: float = _setting(0.0, "Weight of the mean squared error of the gradients")
     frequency_weight: float = _setting(0.0, "Weight of the mean absolute error of the spectrum")
+    overshoot_weight: float = _setting(
+        0.0, "Weight of leaving the range of the truth within two pixels around"
+    )
+    expectation_weight: float = _setting(
+        0.01, "Weight of how ill the error that a network expects suits the real one"
+    )
+    unknown: float = _setting(0.0, "Share of patches whose z step and pixel size are withheld")
+    recolour: float = _setting(0.0, "Share of patches whose colour channels change places")
     adversary: str = _setting(
         "", "Discriminator; empty: none", "", "patch", "fusiongan", "pix2pix", "srgan"
     )
@@ -117,7 +125,15 @@ class TrainingConfig:
         for name in ("stacks", "degraded", "warm_up", "epoch", "adversary_from", "seed"):
             if getattr(self, name) < 0:
                 raise _impossible(name, getattr(self, name), "0 or more")
-        for name in ("simulated_share", "annotated_share", "foreground", "beta1", "mean_decay"):
+        for name in (
+            "unknown",
+            "recolour",
+            "simulated_share",
+            "annotated_share",
+            "foreground",
+            "beta1",
+            "mean_decay",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise _impossible(name, getattr(self, name), "between 0 and 1")
         if not 0 <= self.overlap <= 0.75:

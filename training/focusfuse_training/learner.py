@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_focusfuse.models import build
 from napari_focusfuse.models.generator import stack_with_masks
+from napari_focusfuse.models.swift import Restoration, SwiftGenerator
 from napari_focusfuse.training_config import RecipeError, TrainingConfig
 from napari_focusfuse.weights import load_model
 
@@ -98,12 +99,16 @@ class Learner:
         return next(self.mean.parameters()).device
 
     def inputs(self, batch: Batch) -> Tensor:
-        """Return what the network is given: the planes, with their blur masks if it takes them."""
+        """Return the planes, with their blur masks if the network takes them."""
         if self.blur is None:
             return batch.stacked
         with torch.inference_mode():
             masked = stack_with_masks(batch.stacked.unflatten(1, (-1, 3)), self.blur)
         return masked.clone()  # a tensor made in inference mode cannot be learnt from
+
+    def restore_mean(self, batch: Batch) -> Restored:
+        """Return what the running mean of the weights makes of a batch."""
+        return run_network(self.mean, self.inputs(batch), batch)
 
     def update_mean(self, decay: float) -> None:
         """Move the running mean towards the weights; early on it follows them closely."""
@@ -161,6 +166,26 @@ class Learner:
     @staticmethod
     def _parts(prefix: str, tensors: Tensors) -> Tensors:
         return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a generator made of a batch."""
+
+    image: Tensor
+    """(B, 3, Y, X), not clipped."""
+    log_error: Tensor | None
+    """(B, 1, Y, X) logarithm of the error it expects; None of networks that expect none."""
+
+
+def run_network(forward: Any, stacked: Tensor, batch: Batch) -> Restored:
+    """Run a generator, or whatever runs it, on planes (with masks) of a batch."""
+    # The swift generator alone is told how planes and pixels lie.
+    network = getattr(forward, "module", forward)
+    if isinstance(network, SwiftGenerator):
+        found: Restoration = forward(stacked, batch.sampling)
+        return Restored(found.fused, found.log_error)
+    return Restored(forward(stacked), None)
 
 
 def make_learner(config: TrainingConfig, blur: nn.Module | None, fabric: Fabric) -> Learner:

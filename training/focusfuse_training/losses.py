@@ -14,6 +14,8 @@ from napari_focusfuse.training_config import TrainingConfig
 from .masks import UNKNOWN
 
 _C1, _C2 = 0.01**2, 0.03**2
+ODDS_POWER = 3.0
+"""A blur model's odds are this power of the blur: 0.5 at the limit, 0.96 at thrice it."""
 
 
 def ssim(image: Tensor, truth: Tensor) -> Tensor:
@@ -60,6 +62,7 @@ def content_losses(image: Tensor, truth: Tensor, config: TrainingConfig) -> dict
         "ssim": (config.ssim_weight, lambda: 1 - ssim(image, truth)),
         "gradient": (config.gradient_weight, lambda: _gradient_error(image, truth)),
         "frequency": (config.frequency_weight, lambda: _spectrum_error(image, truth)),
+        "overshoot": (config.overshoot_weight, lambda: _overshoot(image, truth)),
     }
     return {name: weight * loss() for name, (weight, loss) in parts.items() if weight}
 
@@ -80,6 +83,47 @@ def adversarial_loss(logits: Tensor, *, real: bool, kind: str) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, labels)
 
 
+def expectation_loss(log_error: Tensor, image: Tensor, truth: Tensor) -> Tensor:
+    """Return how ill an expected error suits the real one; the picture does not learn from it.
+
+    The negative log-likelihood of errors under a Laplace distribution of that mean absolute value,
+    less its constant.
+
+    Parameters
+    ----------
+    log_error
+        (B, 1, Y, X) logarithm of the expected error.
+    image, truth
+        (B, 3, Y, X) float tensors in [0, 1].
+    """
+    error = (image.detach().float() - truth).abs().mean(dim=1, keepdim=True)
+    # Half a grey level of rounding is in every truth; less could not be told from none.
+    error = error.clamp(min=0.5 / 255)
+    return (error * torch.exp(-log_error) + log_error).mean()
+
+
+def blur_losses(logits: Tensor, blurred: Tensor, ratio: Tensor) -> dict[str, Tensor]:
+    """Return the losses of a blur model: whether a pixel is blurred, and where known how far.
+
+    Parameters
+    ----------
+    logits
+        (B, 2, Y, X): sharp, blurred.
+    blurred
+        (B, Y, X) uint8 mask, 255 where nobody knows.
+    ratio
+        (B, Y, X) float blur over that from which it counts, NaN where nobody knows.  The odds of
+        being blurred are taken for its third power, so that they rank blur by its size.
+    """
+    losses = {"entropy": blur_loss(logits, blurred)}
+    known = ~ratio.isnan()
+    if known.any():
+        found = (logits[:, 1] - logits[:, 0]).float()[known] / ODDS_POWER
+        wanted = ratio[known].clamp(min=0.1).log()
+        losses["size"] = functional.smooth_l1_loss(found, wanted, beta=0.1)
+    return losses
+
+
 def blur_loss(logits: Tensor, blurred: Tensor) -> Tensor:
     """Return the cross-entropy of (B, 2, Y, X) logits against a (B, Y, X) uint8 mask.
 
@@ -90,6 +134,13 @@ def blur_loss(logits: Tensor, blurred: Tensor) -> Tensor:
         logits.float(), blurred.long(), ignore_index=UNKNOWN, reduction="sum"
     )
     return total / known
+
+
+def _overshoot(image: Tensor, truth: Tensor) -> Tensor:
+    """Return how far the image leaves the range of the truth within two pixels around."""
+    highest = functional.max_pool2d(truth, 5, stride=1, padding=2)
+    lowest = -functional.max_pool2d(-truth, 5, stride=1, padding=2)
+    return (functional.relu(image - highest) + functional.relu(lowest - image)).mean()
 
 
 def _gradient_error(image: Tensor, truth: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from napari_focusfuse.benchmark_definition import (
     drawn_stack,
 )
 from napari_focusfuse.defocus import Float32Array, blur_labels
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import UInt8Image
 from napari_focusfuse.training_run import TrainingRun
 
@@ -64,6 +65,16 @@ class Sample:
     """(Y, X): where ``blurred`` says anything."""
     height_um: Float32Array | None = None
     """(Y, X) height above layer 0, of simulated stacks."""
+    heights_um: tuple[float | None, ...] = ()
+    """Of each plane; empty where nobody knows."""
+    mpp: float | None = None
+    """Micrometres per pixel, or None."""
+
+    def sampling(self, count: int) -> Sampling:
+        """Return how the middle ``count`` planes lie."""
+        heights = self.heights_um or (None,) * len(self.planes)
+        first = (len(heights) - count) // 2
+        return Sampling.of(heights[first : first + count], self.mpp)
 
     @property
     def layer0(self) -> UInt8Image:
@@ -109,7 +120,14 @@ class Task:
         blurred = blur_labels(OPTICS, stack.height_um, 0.0)
         known = np.ones_like(blurred)
         return Sample(
-            stack.planes, stack.truth_one, stack.truth_all, blurred, known, stack.height_um
+            stack.planes,
+            stack.truth_one,
+            stack.truth_all,
+            blurred,
+            known,
+            stack.height_um,
+            heights_um=stack.focus_um,
+            mpp=OPTICS.mpp,
         )
 
 
@@ -120,7 +138,20 @@ def _of_file(stack: TrainingStack) -> Sample:
         stack.truth_three,
         blurred=stack.blurred == 1,
         known=stack.blurred != UNKNOWN,
+        heights_um=_heights(stack),
+        mpp=None if stack.sampling is None else _known(stack.sampling[-1]),
     )
+
+
+def _heights(stack: TrainingStack) -> tuple[float | None, ...]:
+    """Return heights above the lowest plane, or nothing if some gap is unknown."""
+    if stack.sampling is None or np.isnan(stack.sampling[:-1]).any():
+        return ()
+    return tuple(np.concatenate([[0.0], np.cumsum(stack.sampling[:-1])]).tolist())
+
+
+def _known(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 @dataclass(frozen=True)

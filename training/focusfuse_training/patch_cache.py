@@ -16,8 +16,8 @@ _HEADER_BYTES = 512
 
 
 def stack_bytes(side: int, planes: int) -> int:
-    """Return the size of a square stack's file: planes, two truths in colour, one byte of mask."""
-    return side * side * (3 * planes + 3 + 3 + 1) + _HEADER_BYTES
+    """Return the size of a square stack's file: planes, two truths in colour, mask and ratio."""
+    return side * side * (3 * planes + 3 + 3 + 1 + 2) + _HEADER_BYTES
 
 
 def is_whole(path: Path) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from napari_focusfuse.defocus import Float32Array
+from napari_focusfuse.sampling import Sampling
 
 from .corpus import Group
 from .stack import TrainingStack
@@ -29,6 +33,10 @@ class Batch:
     """(B, 3, Y, X) float32 in [0, 1]."""
     blurred: Tensor
     """(B, Y, X) uint8: 1 where layer 0 is out of focus, 0 where not, 255 where unknown."""
+    blur_ratio: Tensor
+    """(B, Y, X) float32: how far layer 0 is blurred; NaN where unknown."""
+    sampling: Tensor
+    """(B, planes) float32: :meth:`napari_focusfuse.sampling.Sampling.octaves` of each stack."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
@@ -43,6 +51,10 @@ class Order:
     planes: int
     patch: int
     seed: int
+    unknown: float = 0.0
+    """Share of patches whose distances and pixel size are withheld, as slides may withhold them."""
+    recolour: float = 0.0
+    """Share of patches whose colour channels change places: a stain nobody uses is a stain."""
 
     def batch(self, first: int, size: int) -> Batch:
         """Cut the patches ``first`` to ``first + size`` of the sequence.
@@ -59,7 +71,10 @@ class Order:
         file = group.files[int(rng.integers(len(group.files)))]
         y, x = (int(rng.integers(side - self.patch + 1)) for side in file.shape)
         stack = file.read(y, x, self.patch)
-        return turned(stack, int(rng.integers(4)), flip=bool(rng.random() < 0.5))
+        stack = turned(stack, int(rng.integers(4)), flip=bool(rng.random() < 0.5))
+        if rng.random() < self.unknown:
+            stack = replace(stack, sampling=None)
+        return recoloured(stack, rng.permutation(3)) if rng.random() < self.recolour else stack
 
 
 def turned(stack: TrainingStack, quarters: int, *, flip: bool) -> TrainingStack:
@@ -75,23 +90,53 @@ def turned(stack: TrainingStack, quarters: int, *, flip: bool) -> TrainingStack:
         truth_one=turn(stack.truth_one, 0),
         truth_three=turn(stack.truth_three, 0),
         blurred=turn(stack.blurred, 0),
+        blur_ratio=None if stack.blur_ratio is None else turn(stack.blur_ratio, 0),
+        sampling=stack.sampling,
+    )
+
+
+def recoloured(stack: TrainingStack, order: npt.NDArray[np.int64]) -> TrainingStack:
+    """Return a stack whose colour channels come in another order."""
+    return replace(
+        stack,
+        planes=stack.planes[..., order],
+        truth_one=stack.truth_one[..., order],
+        truth_three=stack.truth_three[..., order],
     )
 
 
 def batch_of(stacks: Sequence[TrainingStack], planes: int) -> Batch:
     """Return the tensors of stacks of equal size, for a network of ``planes`` focal planes."""
-    stacked, truth = [], []
+    stacked, truth, sampling = [], [], []
     for stack in stacks:
         middle, reach = len(stack.planes) // 2, planes // 2
         inputs = stack.planes[middle - reach : middle + reach + 1]
         stacked.append(inputs.transpose(0, 3, 1, 2).reshape(-1, *inputs.shape[1:3]))
         best = stack.truth_one if planes == 1 else stack.truth_three
         truth.append(best.transpose(2, 0, 1))
+        sampling.append(_sampling(stack, planes).octaves())
     return Batch(
         torch.from_numpy(np.stack(stacked)).float() / 255.0,
         torch.from_numpy(np.stack(truth)).float() / 255.0,
         torch.from_numpy(np.stack([stack.blurred for stack in stacks])),
+        torch.from_numpy(np.stack([_ratio(stack) for stack in stacks])),
+        torch.tensor(sampling, dtype=torch.float32),
     )
+
+
+def _sampling(stack: TrainingStack, planes: int) -> Sampling:
+    """Return how the middle ``planes`` of a stack lie."""
+    if stack.sampling is None:
+        return Sampling((None,) * (planes - 1))
+    middle, reach = len(stack.planes) // 2, planes // 2
+    gaps = stack.sampling[middle - reach : middle + reach].tolist()
+    return Sampling(tuple(gaps), float(stack.sampling[-1]))
+
+
+def _ratio(stack: TrainingStack) -> Float32Array:
+    if stack.blur_ratio is None:
+        return np.full(stack.blurred.shape, np.nan, dtype=np.float32)
+    return stack.blur_ratio.astype(np.float32)
 
 
 class Feeder:

@@ -24,6 +24,7 @@ from napari_focusfuse.fusion.method import FusionMethod, MethodInfo
 from napari_focusfuse.fusion.neural import BlurDetector, load_detector
 from napari_focusfuse.metrics import score
 from napari_focusfuse.pixels import to_uint8
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import UInt8Image
 
 from .candidates import Candidate
@@ -52,8 +53,10 @@ class Entry:
     kind: Kind = "model"
 
 
-def apply(method: FusionMethod, planes: UInt8Image) -> UInt8Image:
+def apply(method: FusionMethod, planes: UInt8Image, sampling: Sampling | None = None) -> UInt8Image:
     """Fuse one (Z, Y, X, 3) stack without tiling, mirrored to a size the method takes."""
+    if sampling is not None:
+        method = method.at(sampling)
     height, width = planes.shape[1:3]
     padded = mirrored(planes, method.info.multiple_of)
     return to_uint8(method(padded[None].astype(np.float32) / 255.0)[0])[:height, :width]
@@ -115,7 +118,7 @@ def classical() -> list[MethodInfo]:
 def _entry(name: str, method: FusionMethod, kind: Kind) -> Entry:
     offsets = method.info.plane_offsets
     count = 3 if offsets is None else len(offsets)
-    return Entry(name, count, lambda s: apply(method, s.central(count)), kind)
+    return Entry(name, count, lambda s: apply(method, s.central(count), s.sampling(count)), kind)
 
 
 @dataclass(frozen=True)

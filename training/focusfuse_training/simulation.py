@@ -8,17 +8,25 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from napari_focusfuse.benchmark_definition import simulate
+from napari_focusfuse.benchmark_definition import simulate_specimen
 from napari_focusfuse.defocus import (
     WAVELENGTHS_UM,
     Camera,
+    Float32Array,
     Optics,
-    blur_labels,
+    Sheet,
+    Specimen,
+    blur_ratio,
     degrade,
+    density_of,
     uniform_height,
 )
+from napari_focusfuse.metrics import grey
+from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.slide import UInt8Image
+from napari_focusfuse.smear import draw_smear
 
 from .patch_cache import is_whole
 from .stack import SUFFIX, StackError, StackFile, TrainingStack
@@ -26,69 +34,194 @@ from .stack import SUFFIX, StackError, StackFile, TrainingStack
 log = logging.getLogger(__name__)
 
 _CHANNELS = len(WAVELENGTHS_UM)
+_SOURCE_MPP = 0.243
+"""Of the data set's pictures, as far as anybody knows."""
+_COMMON_MPP = 0.243
+_DRAWN_UM = 249.0
+"""Side of the field on which the benchmark draws its 24 cells."""
+_IN_FOCUS = 0.15
+"""Share of stacks whose layer 0 is sharp and must come out as it is."""
+_RESAMPLE = Image.Resampling.LANCZOS
 Maker = Callable[[Sequence[UInt8Image], int, tuple[int, ...]], TrainingStack]
 """Makes one stack from sharp images, its side in pixels and a seed."""
 
 
 def random_optics(rng: np.random.Generator) -> Optics:
-    """Draw a microscope: wider than one scanner, so that a model does not learn just one."""
+    """Draw a microscope: wider than the scanners there are, so that a model learns none of them."""
+    na = float(rng.uniform(0.45, 0.9))
     return Optics(
-        na=float(rng.uniform(0.55, 0.75)),
-        spherical_waves=float(rng.uniform(-0.25, 0.25)),
-        chromatic_um=float(rng.uniform(-0.3, 0.3)),
+        na=na,
+        condenser_na=na * float(rng.uniform(0.5, 1.0)),
+        refractive_index=float(rng.uniform(1.33, 1.53)),
+        spherical_waves=float(rng.uniform(-0.3, 0.3)),
+        chromatic_um=float(rng.uniform(-0.4, 0.4)),
+        mpp=_log_uniform(0.12, 0.5, rng) if rng.random() < 0.6 else _COMMON_MPP,
     )
 
 
 def random_camera(rng: np.random.Generator) -> Camera:
-    """Draw a camera and its compression."""
+    """Draw a camera, its processing and its compression."""
     return Camera(
-        electrons=float(rng.uniform(5000, 15000)),
-        read_electrons=float(rng.uniform(0, 10)),
-        jpeg_quality=int(rng.integers(80, 96)),
+        electrons=_log_uniform(3000, 30000, rng),
+        read_electrons=float(rng.uniform(0, 12)),
+        jpeg_quality=int(rng.integers(70, 97)) if rng.random() < 0.9 else None,
+        subsampling="4:2:0" if rng.random() < 0.6 else "4:4:4",
+        gamma=float(rng.uniform(1.0, 2.2)) if rng.random() < 0.4 else 1.0,
+        vignetting=float(rng.uniform(0, 0.15)) if rng.random() < 0.4 else 0.0,
+        sharpening=float(rng.uniform(0.1, 1.0)) if rng.random() < 0.3 else 0.0,
     )
 
 
+def random_focus_um(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw the heights of the planes: one stack in four has unequal gaps."""
+    step = _log_uniform(0.5, 3.2, rng) if rng.random() < 0.6 else float(rng.uniform(2.0, 3.2))
+    other = step * float(rng.uniform(0.6, 1.6)) if rng.random() < 0.25 else step
+    return -step, 0.0, other
+
+
 def random_depth_um(rng: np.random.Generator) -> float:
-    """Draw the half range of heights: one stack in seven lies in focus, the others up to 12 um."""
-    return 0.2 if rng.random() < 0.15 else float(rng.uniform(2.0, 12.0))
+    """Draw the half range of heights of what is not flat."""
+    return float(rng.uniform(2.0, 12.0))
 
 
 def random_stain(image: UInt8Image, rng: np.random.Generator) -> UInt8Image:
     """Vary the stain: each channel's optical density is scaled, and channels are mixed a little."""
     transmission = (image.astype(np.float32) + 1.0) / 256.0
-    gains = np.diag(rng.uniform(0.7, 1.4, _CHANNELS)) + rng.uniform(
-        -0.1, 0.1, (_CHANNELS, _CHANNELS)
+    gains = np.diag(rng.uniform(0.6, 1.5, _CHANNELS)) + rng.uniform(
+        -0.15, 0.15, (_CHANNELS, _CHANNELS)
     )
     density = np.maximum(-np.log(transmission) @ gains.astype(np.float32), 0.0)
     return np.rint(np.exp(-density) * 255.0).astype(np.uint8)
 
 
-def random_crop(images: Sequence[UInt8Image], side: int, rng: np.random.Generator) -> UInt8Image:
-    """Cut a square of a random image, turned and flipped at random; one in two keeps its stain."""
+def random_crop(
+    images: Sequence[UInt8Image], side: int, rng: np.random.Generator, scale: float = 1.0
+) -> UInt8Image:
+    """Cut a square of a random image, turned and flipped at random; one in two keeps its stain.
+
+    Parameters
+    ----------
+    scale
+        Pixels of the image to one of the square, at most; less where the image is too small.
+    """
     image = images[int(rng.integers(len(images)))]
-    y, x = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-    crop = np.rot90(image[y : y + side, x : x + side], int(rng.integers(4)))
+    taken = min(round(side * scale), *image.shape[:2])
+    y, x = (int(rng.integers(length - taken + 1)) for length in image.shape[:2])
+    crop = np.rot90(image[y : y + taken, x : x + taken], int(rng.integers(4)))
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
+    if taken != side:
+        resized = Image.fromarray(np.ascontiguousarray(crop)).resize((side, side), _RESAMPLE)
+        crop = np.asarray(resized)
     return random_stain(crop, rng) if rng.random() < 0.5 else np.ascontiguousarray(crop)
+
+
+def random_specimen(
+    images: Sequence[UInt8Image], side: int, optics: Optics, gamma: float, rng: np.random.Generator
+) -> tuple[Specimen, Float32Array]:
+    """Draw what is imaged: a sharp field on a height map, drawn cells, or those over that.
+
+    Returns
+    -------
+    the specimen, and the (Y, X) height that counts as each pixel's
+    """
+    depth, shape = random_depth_um(rng), (side, side)
+    # Cells lie about as dense, whatever the pixel's size.
+    cells = max(1, round(24 * (side * optics.mpp / _DRAWN_UM) ** 2))
+    kind = rng.choice(("field", "drawn", "both"), p=(0.6, 0.15, 0.25))
+    if kind == "drawn":
+        smear = draw_smear(shape, rng, cells=cells, depth_um=depth, mpp=optics.mpp)
+        return smear, smear.height_map()
+    crop = random_crop(images, side, rng, optics.mpp / _SOURCE_MPP)
+    if rng.random() < 0.1:
+        crop = np.repeat(to_uint8(grey(crop) / 255.0)[..., None], 3, axis=2)
+    height = uniform_height(
+        shape, depth, rng, mpp=optics.mpp, correlation_um=float(rng.uniform(20, 90))
+    )
+    # A camera with a gamma has seen more contrast than its picture shows.
+    field = Sheet(density_of(crop) * np.float32(gamma), height)
+    if kind == "field":
+        return Specimen(shape, (field,)), height
+    over = draw_smear(shape, rng, cells=max(1, cells // 2), depth_um=depth, mpp=optics.mpp)
+    both = Specimen(shape, (field, *over.sheets[1:]))  # without the drawn background
+    return both, both.height_map()
 
 
 def make_stack(images: Sequence[UInt8Image], side: int, seed: tuple[int, ...]) -> TrainingStack:
     """Simulate one stack; the same images and seed give the same stack."""
     rng = np.random.default_rng(seed)
-    image, optics = random_crop(images, side, rng), random_optics(rng)
-    height = uniform_height(
-        image.shape[:2],
-        random_depth_um(rng),
-        rng,
-        mpp=optics.mpp,
-        correlation_um=float(rng.uniform(25, 90)),
-    )
+    optics, camera, focus = random_optics(rng), random_camera(rng), random_focus_um(rng)
+    sampling = np.array([*np.diff(focus), optics.mpp], dtype=np.float32)
+    if rng.random() < _IN_FOCUS:
+        return _in_focus(images, side, optics, camera, focus, sampling, rng)
+    specimen, height = random_specimen(images, side, optics, camera.gamma, rng)
     # Layer 0 need not lie in the middle of the specimen.
-    height += np.float32(rng.uniform(-1.0, 1.0))
-    stack = simulate(image, height, rng, optics=optics, camera=random_camera(rng))
-    blurred = blur_labels(optics, height, 0.0).astype(np.uint8)
-    return TrainingStack(stack.planes, stack.truth_one, stack.truth_all, blurred)
+    middle = float(rng.uniform(-1.0, 1.0))
+    focus_um = [middle + z for z in focus]
+    stack = simulate_specimen(
+        specimen, height, rng, optics=optics, camera=camera, focus_um=focus_um
+    )
+    ratio = blur_ratio(optics, height - np.float32(middle))
+    planes = _shifted(stack.planes, rng) if rng.random() < 0.3 else stack.planes
+    return TrainingStack(
+        planes=planes,
+        truth_one=stack.truth_one,
+        truth_three=stack.truth_all,
+        blurred=(ratio > 1).astype(np.uint8),
+        blur_ratio=ratio.astype(np.float16),
+        sampling=sampling,
+    )
+
+
+def _in_focus(
+    images: Sequence[UInt8Image],
+    side: int,
+    optics: Optics,
+    camera: Camera,
+    focus: tuple[float, float, float],
+    sampling: Float32Array,
+    rng: np.random.Generator,
+) -> TrainingStack:
+    """Return a stack whose layer 0 is a sharp picture itself, untouched: what to return unchanged.
+
+    Its neighbours are that picture out of focus, with noise of their own.
+    """
+    image = random_crop(images, side, rng)
+    flat = np.zeros(image.shape[:2], dtype=np.float32)
+    stack = simulate_specimen(
+        Specimen.of_sheet(density_of(image) * np.float32(camera.gamma), flat),
+        flat,
+        rng,
+        optics=optics,
+        camera=camera,
+        focus_um=focus,
+    )
+    planes = np.stack([stack.planes[0], image, stack.planes[2]])
+    ratio = np.full(flat.shape, 1 / 1.05, dtype=np.float16)
+    return TrainingStack(planes, image, image, flat.astype(np.uint8), ratio, sampling)
+
+
+def _shifted(planes: UInt8Image, rng: np.random.Generator) -> UInt8Image:
+    """Return planes of which the outer ones lie up to 0.7 px beside layer 0."""
+    shifted = planes.copy()
+    for index in (0, len(planes) - 1):
+        shifted[index] = _moved(planes[index], *rng.uniform(-0.7, 0.7, 2))
+    return shifted
+
+
+def _moved(image: UInt8Image, dy: float, dx: float, padding: int = 16) -> UInt8Image:
+    """Return a (Y, X, 3) image moved by less than ``padding`` pixels, its spectrum untouched."""
+    pad = ((padding, padding), (padding, padding), (0, 0))
+    wide = np.pad(image.astype(np.float32), pad, mode="reflect")
+    rows, columns = np.fft.fftfreq(wide.shape[0]), np.fft.rfftfreq(wide.shape[1])
+    phase = np.exp(-2j * np.pi * (dy * rows[:, None] + dx * columns[None]))[..., None]
+    moved = np.fft.irfft2(np.fft.rfft2(wide, axes=(0, 1)) * phase, wide.shape[:2], axes=(0, 1))
+    inner = moved[padding:-padding, padding:-padding]
+    return to_uint8(np.asarray(inner / 255.0, dtype=np.float32))
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def make_degraded(images: Sequence[UInt8Image], side: int, seed: tuple[int, ...]) -> TrainingStack:

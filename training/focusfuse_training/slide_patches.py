@@ -14,6 +14,7 @@ import numpy as np
 from napari_focusfuse.benchmark_definition import Z_STEP_UM, DataError
 from napari_focusfuse.fusion import MethodInfo, choose_planes
 from napari_focusfuse.readers import open_slide
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import FocalPlane, Region, Slide, SlideError
 from napari_focusfuse.training_config import TrainingConfig
 from napari_focusfuse.training_run import SlideSource
@@ -132,6 +133,8 @@ def _cut_one(
     judged = slide.planes if config.task == "segment" else taken
     stack = slide.read_stack(judged, 0, y, x, side, side)
     truth = reference.read(y, x, side)
+    sampling = Sampling.of([plane.z_um for plane in taken], slide.mpp)
+    told = [*sampling.gaps_um, sampling.mpp]
     return TrainingStack(
         planes=np.ascontiguousarray(stack[[judged.index(plane) for plane in taken]]),
         truth_one=truth,
@@ -139,6 +142,7 @@ def _cut_one(
         blurred=label_blur(
             stack, judged.index(slide.planes[slide.zero]), [plane.z_um for plane in judged]
         ),
+        sampling=np.array([np.nan if value is None else value for value in told], np.float32),
     )
 
 

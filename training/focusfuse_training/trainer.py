@@ -21,8 +21,8 @@ from .adversary import judge, teach
 from .checkpoint import blur_model_of, restore_state, save_models, save_state
 from .corpus import Corpus, gather
 from .focus_pairs import pair_loss
-from .learner import Learner, make_learner
-from .losses import blur_loss, content_losses
+from .learner import Learner, make_learner, run_network
+from .losses import blur_losses, content_losses, expectation_loss
 from .machine import make_fabric, precision_on
 from .pace import Pace
 from .patches import Batch, Feeder, Order
@@ -123,7 +123,10 @@ class Loop:
         size, world = self.learner.batch, self.fabric.world_size
         first = self.learner.patches + self.fabric.global_rank * size
         groups, planes = self.corpus.train, self.config.planes
-        order = Order(groups, planes, self.learner.patch, self.config.seed)
+        config = self.config
+        order = Order(
+            groups, planes, self.learner.patch, config.seed, config.unknown, config.recolour
+        )
         with Feeder(order, first, size, size * world) as feeder:
             since = Pace(feeder)
             while self.learner.step < self.config.steps:
@@ -179,10 +182,15 @@ class Loop:
         if self.config.task == "choose":
             loss, output = pair_loss(network.forward, batch.truth)
             return {"entropy": loss}, output, stacked
-        output = network.forward(stacked)
         if self.config.task == "segment":
-            return {"entropy": blur_loss(output, batch.blurred)}, output, stacked
-        return content_losses(output, batch.truth, self.config), output, stacked
+            output = network.forward(stacked)
+            return blur_losses(output, batch.blurred, batch.blur_ratio), output, stacked
+        found = run_network(network.forward, stacked, batch)
+        losses = content_losses(found.image, batch.truth, self.config)
+        if found.log_error is not None:
+            expected = expectation_loss(found.log_error, found.image, batch.truth)
+            losses["expectation"] = self.config.expectation_weight * expected
+        return losses, found.image, stacked
 
     def _shared(self, losses: dict[str, Tensor]) -> dict[str, float] | None:
         """Return the losses averaged over the processes, or None if anybody was told to stop."""

@@ -56,7 +56,7 @@ def _judge_images(
     rows, found = [], []
     for number, file in enumerate(files):
         batch = _whole(file, learner, config)
-        output = learner.mean(learner.inputs(batch)).float().clamp(0, 1)
+        output = learner.restore_mean(batch).image.float().clamp(0, 1)
         layer = _layer_zero(batch)
         found.append(
             {

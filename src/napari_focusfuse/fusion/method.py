@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import FocusFuseError
 
 Float32Image = npt.NDArray[np.float32]
@@ -120,6 +121,10 @@ class FusionMethod(ABC):
         """
         _check_stacks(stacks, self.info)
         return to_unit_range(self.compute(stacks), self.info.title)
+
+    def at(self, sampling: Sampling) -> FusionMethod:
+        """Return this method for planes and pixels that lie so; most do not care."""
+        return self
 
     @abstractmethod
     def compute(self, stacks: Float32Image) -> Float32Image:

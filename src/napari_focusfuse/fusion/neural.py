@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from napari_focusfuse.model_card import ModelError
 from napari_focusfuse.models.generator import stack_with_masks
+from napari_focusfuse.models.swift import SwiftGenerator
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.weights import load_model
 
 from .catalogue import blur_companion
@@ -39,13 +42,39 @@ class NeuralMethod(FusionMethod):
         self.info = replace(info, settings={**info.settings, "dtype": self._dtype})
         self._network = _ready(network, device)
         self._blur = None if blur is None else _ready(blur, device)
+        self._sampling: Tensor | None = None
+
+    @property
+    def expects_error(self) -> bool:
+        """Whether the network says how far it expects to be off."""
+        return isinstance(self._network, SwiftGenerator)
+
+    def at(self, sampling: Sampling) -> NeuralMethod:
+        """Return this method, its network told how planes and pixels lie if it wants to know."""
+        if not isinstance(self._network, SwiftGenerator):
+            return self
+        told = copy(self)
+        told._sampling = torch.tensor([sampling.octaves()], device=self.device)
+        known = {"told_gaps_um": ", ".join(_said(gap) for gap in sampling.gaps_um)}
+        known["told_mpp"] = _said(sampling.mpp)
+        told.info = replace(self.info, settings={**self.info.settings, **known})
+        return told
 
     def compute(self, stacks: Float32Image) -> Float32Image:
         """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
-        return _run(self._fuse, stacks, self.device)
+        return self.infer(stacks)[..., :3]
 
-    def _fuse(self, stacks: Tensor) -> Tensor:
-        """Fuse (B, Z, Y, X, 3) to (B, Y, X, 3)."""
+    def infer(self, stacks: Float32Image) -> Float32Image:
+        """Fuse, and say how far the result may be off, where the network expects an error.
+
+        Returns
+        -------
+        (B, Y, X, 3 or 4) float32 array: red, green, blue, neither checked nor clipped, and the mean
+        absolute error to expect of them, in units of white
+        """
+        return _run(self._infer, stacks, self.device)
+
+    def _infer(self, stacks: Tensor) -> Tensor:
         planes = stacks.movedim(-1, 2)
         with _precision(self.device, self._dtype):
             # Z times C channels, each plane's together.
@@ -53,8 +82,13 @@ class NeuralMethod(FusionMethod):
                 stacked = planes.flatten(1, 2)
             else:
                 stacked = stack_with_masks(planes, self._blur)
-            fused = self._network(stacked.contiguous(memory_format=torch.channels_last))
-        return fused.float().movedim(1, -1)
+            stacked = stacked.contiguous(memory_format=torch.channels_last)
+            if not isinstance(self._network, SwiftGenerator):
+                return self._network(stacked).float().movedim(1, -1)
+            told = None if self._sampling is None else self._sampling.expand(len(stacks), -1)
+            found = self._network(stacked, told)
+        both = torch.cat([found.fused.float(), found.log_error.float().exp()], dim=1)
+        return both.movedim(1, -1)
 
 
 class BlurDetector(PixelMapper):
@@ -125,6 +159,10 @@ def fast_dtype(device: str) -> str:
     else:
         native = False
     return "bfloat16" if native else "float32"
+
+
+def _said(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}"
 
 
 def _weights(info: MethodInfo) -> Path:

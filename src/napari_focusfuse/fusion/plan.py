@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import MAX_REGION_PIXELS, FocalPlane, Region, RegionError, Slide
 from napari_focusfuse.tiles import ALIGNMENT, Tile, TileGrid
 
@@ -76,6 +77,11 @@ class FusionPlan:
     def mpp(self) -> tuple[float, float] | None:
         """(y, x) micrometres per pixel of the result, or None if unknown."""
         return level_mpp(self.slide, self.level)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the planes and the pixels of the result lie."""
+        return Sampling.of([plane.z_um for plane in self.planes], self.mpp)
 
 
 def level_mpp(slide: Slide, level: int) -> tuple[float, float] | None:

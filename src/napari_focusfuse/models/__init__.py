@@ -36,7 +36,8 @@ _LIMITS = {
     "planes": (1, 31),
     "width": (4, 256),
     "half_blocks": (0, 16),
-    "quarter_blocks": (0, 32),
+    "quarter_blocks": (0, 16),
+    "eighth_blocks": (0, 32),
     "blocks": (0, 32),
     "levels": (2, 8),
 }

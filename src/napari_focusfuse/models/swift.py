@@ -1,26 +1,35 @@
-"""The swift generator: a small network that corrects a per-pixel selection of its focal planes.
+"""The swift generator: a small network that corrects a blend of its focal planes.
 
-It departs from the paper's generator in three ways, each for a reason.  Dense 3x3 convolutions run
-at half and quarter resolution only, where a CPU is efficient.  Its output is a blend of its planes
+It departs from the paper's generator in five ways, each for a reason.  Dense 3x3 convolutions run
+at half resolution and below only, where a CPU is efficient.  Its output is a blend of its planes
 plus a correction; the blend starts from the Laplacian-energy selection and the correction from
-nothing, so doing nothing is its default.  Where planes agree it may average them, which keeps more
-light than any selection; where none is sharp only the correction can help.  It has no global
-statistic (no instance norm, no global pooling), so a tile's output never depends on what else is in
-the tile.
+nothing, so doing nothing is its default.  The correction has no part above a Gaussian of
+:data:`TONE_SIGMA_PX`: tone is not the network's to change.  It is told how far planes and pixels
+lie apart, where that is known, because they decide what blur looks like.  And it says how far it
+expects to be off.  It has no global statistic (no instance norm, no global pooling), so a tile's
+output never depends on what else is in the tile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .selection import SelectionConfig, decision_map, select
+from .selection import SelectionConfig, blur, decision_map, select
 
+TONE_SIGMA_PX = 8.0
+"""What a Gaussian this wide leaves of a picture is tone: light, stain, thickness, not focus."""
+_TONE_GRID = 4
+_TONE_RADIUS = 4
+"""On that grid; four pixels of it are twice the sigma."""
 _UNCHOSEN = 0.01
 """Weight at which the blend starts for planes the selection left out: 0 could not be learnt."""
+_FIRST_ERROR = -4.0
+"""Logarithm of the error expected before anything is learnt: 5 grey levels."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,24 @@ class SwiftConfig:
     planes: int = 3
     """Focal planes it takes."""
     width: int = 40
-    """Channels at half resolution; quarter resolution has twice as many."""
+    """Channels at half resolution; a quarter has twice, an eighth four times as many."""
     half_blocks: int = 1
-    """Residual blocks at half resolution, before and again after the quarter."""
-    quarter_blocks: int = 4
-    """Residual blocks at quarter resolution."""
+    """Residual blocks at half resolution, before and again after what lies below."""
+    quarter_blocks: int = 1
+    """The same at a quarter."""
+    eighth_blocks: int = 2
+    """Residual blocks at an eighth."""
+
+
+class Restoration(NamedTuple):
+    """What a :class:`SwiftGenerator` returns."""
+
+    fused: Tensor
+    """(B, 3, Y, X), about [0, 1]; not clipped, so that gradients survive at the ends."""
+    log_error: Tensor
+    """(B, 1, Y, X): logarithm of the mean absolute error to expect, in units of white."""
+    correction: Tensor
+    """(B, 3, Y, X): what of ``fused`` comes from no plane."""
 
 
 class ResidualBlock(nn.Module):
@@ -50,14 +72,28 @@ class ResidualBlock(nn.Module):
         return features + self.second(functional.leaky_relu(self.first(features), 0.1))
 
 
+class Modulation(nn.Module):
+    """Scales and shifts features by what is known of the sampling (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, knowns: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(knowns, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor, sampling: Tensor) -> Tensor:
+        """Return (B, C, Y, X) features under (B, knowns) numbers."""
+        scale, shift = self.linear(sampling)[..., None, None].chunk(2, dim=1)
+        return features * (1 + scale) + shift
+
+
 class SwiftGenerator(nn.Module):
     """Fuse and restore one or several focal planes.
 
-    Height and width must be multiples of :attr:`multiple_of`.  The output is not clipped, so that
-    gradients survive at the ends of the range; callers clip to [0, 1].
+    Height and width must be multiples of :attr:`multiple_of`.
     """
 
-    multiple_of = 4
+    multiple_of = 8
 
     def __init__(self, config: SwiftConfig) -> None:
         super().__init__()
@@ -67,15 +103,20 @@ class SwiftGenerator(nn.Module):
         # Several planes come with the selection and its weights: the network need not redo them.
         inputs = 3 if planes == 1 else 3 * planes + 3 + planes
         self.head = nn.Conv2d(4 * inputs, width, 3, padding=1)
-        self.before = nn.Sequential(*(ResidualBlock(width) for _ in range(config.half_blocks)))
-        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.bottom = nn.Sequential(
-            *(ResidualBlock(2 * width) for _ in range(config.quarter_blocks))
-        )
-        self.up = nn.Conv2d(2 * width, 4 * width, 1)
-        self.after = nn.Sequential(*(ResidualBlock(width) for _ in range(config.half_blocks)))
-        # At each pixel three colours of correction and, with several planes, a say in their blend.
-        self.tail = nn.Conv2d(width, 4 * (3 + (planes if planes > 1 else 0)), 3, padding=1)
+        self.told_half = Modulation(planes, width)
+        self.half_before = _blocks(width, config.half_blocks)
+        self.down_quarter = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
+        self.quarter_before = _blocks(2 * width, config.quarter_blocks)
+        self.down_eighth = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
+        self.told_eighth = Modulation(planes, 4 * width)
+        self.bottom = _blocks(4 * width, config.eighth_blocks)
+        self.up_quarter = nn.Conv2d(4 * width, 8 * width, 1)
+        self.quarter_after = _blocks(2 * width, config.quarter_blocks)
+        self.up_half = nn.Conv2d(2 * width, 4 * width, 1)
+        self.half_after = _blocks(width, config.half_blocks)
+        # At each pixel three colours of correction, the error to expect and, with several planes,
+        # a say in their blend.
+        self.tail = nn.Conv2d(width, 4 * (4 + (planes if planes > 1 else 0)), 3, padding=1)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
 
@@ -87,37 +128,65 @@ class SwiftGenerator(nn.Module):
         one pixel of the coarsest grid less one.
         """
         half = 2 * (2 + 4 * self.config.half_blocks + 1)
-        quarter = 4 * 2 * self.config.quarter_blocks
+        quarter = 4 * (4 * self.config.quarter_blocks + 1)
+        eighth = 8 * 2 * self.config.eighth_blocks
         chosen = self.selection.reach if self.config.planes > 1 else 0
-        return half + quarter + 3 + chosen
+        tone = _TONE_GRID * (_TONE_RADIUS + 2)
+        return half + quarter + eighth + 7 + chosen + tone
 
-    def forward(self, stacked: Tensor) -> Tensor:
+    def forward(self, stacked: Tensor, sampling: Tensor | None = None) -> Restoration:
         """Fuse a batch.
 
         Parameters
         ----------
         stacked
             (B, 3 * planes, Y, X) float tensor in [0, 1]: the planes by increasing z, each RGB.
-
-        Returns
-        -------
-        (B, 3, Y, X) tensor, about [0, 1]
+        sampling
+            (B, planes) float tensor: :meth:`napari_focusfuse.sampling.Sampling.octaves`; None:
+            nothing is known.
         """
+        if sampling is None:
+            sampling = stacked.new_zeros(len(stacked), self.config.planes)
         if self.config.planes == 1:
-            return stacked + self._correction(stacked)
-        planes = stacked.unflatten(1, (self.config.planes, 3))
-        # The decision compares small energies, and the blend carries the noise of the planes:
-        # neither survives reduced precision.
-        with torch.autocast(stacked.device.type, enabled=False):
-            weights = decision_map(planes.float(), self.selection)
-            base = select(planes.float(), weights)
-        correction = self._correction(torch.cat([stacked, base, weights], dim=1)).float()
-        logits = torch.log(weights + _UNCHOSEN) + correction[:, 3:]
-        return select(planes, logits.softmax(dim=1)) + correction[:, :3]
+            found = self._features(stacked, sampling).float()
+            blend = stacked
+        else:
+            planes = stacked.unflatten(1, (self.config.planes, 3))
+            # The decision compares small energies, and the blend carries the noise of the planes:
+            # neither survives reduced precision.
+            with torch.autocast(stacked.device.type, enabled=False):
+                weights = decision_map(planes.float(), self.selection)
+                base = select(planes.float(), weights)
+            inputs = torch.cat([stacked, base, weights], dim=1)
+            found = self._features(inputs, sampling).float()
+            logits = torch.log(weights + _UNCHOSEN) + found[:, 4:]
+            blend = select(planes, logits.softmax(dim=1))
+        correction = without_tone(found[:, :3])
+        return Restoration(blend + correction, found[:, 3:4] + _FIRST_ERROR, correction)
 
-    def _correction(self, inputs: Tensor) -> Tensor:
-        """Return (B, 3, Y, X) colours to add, and (B, planes, Y, X) logits of the blend below."""
-        half = self.before(self.head(functional.pixel_unshuffle(inputs, 2)))
-        quarter = self.bottom(self.down(half))
-        half = self.after(half + functional.pixel_shuffle(self.up(quarter), 2))
-        return functional.pixel_shuffle(self.tail(half), 2)
+    def _features(self, inputs: Tensor, sampling: Tensor) -> Tensor:
+        """Return (B, 4 or 4 + planes, Y, X): correction, error, and logits of the blend."""
+        half = self.told_half(self.head(functional.pixel_unshuffle(inputs, 2)), sampling)
+        half = self.half_before(half)
+        quarter = self.quarter_before(self.down_quarter(half))
+        eighth = self.told_eighth(self.down_eighth(quarter), sampling)
+        eighth = self.bottom(eighth)
+        quarter = quarter + functional.pixel_shuffle(self.up_quarter(eighth), 2)
+        half = half + functional.pixel_shuffle(self.up_half(self.quarter_after(quarter)), 2)
+        return functional.pixel_shuffle(self.tail(self.half_after(half)), 2)
+
+
+def without_tone(images: Tensor) -> Tensor:
+    """Return (B, C, Y, X) images less what a Gaussian of ``TONE_SIGMA_PX`` leaves of them.
+
+    The Gaussian is taken on a grid of every fourth pixel, on which it is as good and far cheaper.
+    """
+    small = blur(
+        functional.avg_pool2d(images, _TONE_GRID), TONE_SIGMA_PX / _TONE_GRID, _TONE_RADIUS
+    )
+    tone = functional.interpolate(small, scale_factor=_TONE_GRID, mode="bilinear")
+    return images - tone
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
