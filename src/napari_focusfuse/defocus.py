@@ -29,6 +29,7 @@ WAVELENGTHS_UM = (0.62, 0.53, 0.46)
 """Centre wavelengths of a colour camera's red, green and blue."""
 
 _PUPIL_SAMPLES = 256
+_BLURRED_FROM = 1.5
 _SLAB_UM = 0.675  # a quarter of the scanner's step: the blur changes little within it
 
 
@@ -145,9 +146,10 @@ def equivalent_sigma_px(optics: Optics, defocus_um: float) -> float:
 def blurred_from_px(optics: Optics) -> float:
     """Return the equivalent sigma from which a plane counts as blurred.
 
-    One pixel, or a twentieth more than in focus where the optics resolve less than the pixels.
+    Half as much again as in focus, which is reached about where the depth of field ends; one pixel
+    where the optics resolve more than the pixels show.
     """
-    return max(1.0, 1.05 * equivalent_sigma_px(optics, 0.0))
+    return max(1.0, _BLURRED_FROM * equivalent_sigma_px(optics, 0.0))
 
 
 def blur_ratio(optics: Optics, defocus_um: Float32Array) -> Float32Array:

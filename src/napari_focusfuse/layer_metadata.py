@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .dyadic import DyadicSlide
 from .fusion.maps import CONFIDENCE, CONFIDENT, DEPTH
-from .fusion.method import MASK
+from .fusion.method import INFERRED, MASK
 from .slide import FocalPlane, Region, Slide, UInt8Image
 from .slide_array import SlideArray, TileCache
 
@@ -29,6 +29,8 @@ KEY = "focusfuse"
 
 MASK_COLOUR = (1.0, 69 / 255, 58 / 255)
 MASK_OPACITY = 0.35
+INFERRED_COLOUR = (191 / 255, 90 / 255, 242 / 255)
+INFERRED_OPACITY = 0.7
 MAP_COLOURS = "viridis"
 """Colours of other maps: perceptually uniform, and read alike by the colour-blind."""
 BLURRED = 128
@@ -224,6 +226,16 @@ def blurred_colours() -> dict[str, Any]:
     }
 
 
+def inferred_colours() -> dict[str, Any]:
+    """Return the colours of the inferred: clear where layers hold the detail, else violet."""
+    return {
+        "name": "focusfuse inferred",
+        "colors": [(*INFERRED_COLOUR, 0.0), (*INFERRED_COLOUR, 0.0), (*INFERRED_COLOUR, 1.0)],
+        # Less than a tenth is the noise of the measure.
+        "controls": [0.0, 0.1, 1.0],
+    }
+
+
 def map_looks(name: str | None, limits: tuple[float, float]) -> dict[str, Any]:
     """Return how a map is shown: a blur mask in red, any other in even steps of colour.
 
@@ -234,6 +246,9 @@ def map_looks(name: str | None, limits: tuple[float, float]) -> dict[str, Any]:
     """
     if name == MASK.name:
         colours = {"colormap": blurred_colours(), "opacity": MASK_OPACITY}
+        return {"contrast_limits": (0, 255), "blending": "translucent", **colours}
+    if name == INFERRED.name:
+        colours = {"colormap": inferred_colours(), "opacity": INFERRED_OPACITY}
         return {"contrast_limits": (0, 255), "blending": "translucent", **colours}
     return {"contrast_limits": limits, "blending": "translucent", "colormap": MAP_COLOURS}
 

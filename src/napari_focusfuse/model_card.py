@@ -55,6 +55,8 @@ class ModelCard:
     """Micrometres per pixel it was trained for, or None."""
     blur_model: str | None = None
     """SHA-256 of the blur model whose mask it takes, or None."""
+    error_factor: float | None = None
+    """By which the error it expects is multiplied to hold 90 % of them; None: not calibrated."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Data set, DOI, licence, images, split, seed, steps, command."""
     scores: Mapping[str, Any] = field(default_factory=dict)
@@ -114,8 +116,9 @@ class ModelCard:
             ),
             "halo must be an integer from 0 to 65536": not _integer(self.halo, 0, 1 << 16),
             "multiple_of must be an integer from 1 to 256": not _integer(self.multiple_of, 1, 256),
-            "z_step_um and mpp must be positive numbers or null": not all(
-                value is None or _positive(value) for value in (self.z_step_um, self.mpp)
+            "z_step_um, mpp and error_factor must be positive numbers or null": not all(
+                value is None or _positive(value)
+                for value in (self.z_step_um, self.mpp, self.error_factor)
             ),
             "limits must be a list of printable sentences": not (
                 isinstance(self.limits, tuple)

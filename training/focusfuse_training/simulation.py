@@ -197,7 +197,7 @@ def _in_focus(
         focus_um=focus,
     )
     planes = np.stack([stack.planes[0], image, stack.planes[2]])
-    ratio = np.full(flat.shape, 1 / 1.05, dtype=np.float16)
+    ratio = blur_ratio(optics, flat).astype(np.float16)
     return TrainingStack(planes, image, image, flat.astype(np.uint8), ratio, sampling)
 
 

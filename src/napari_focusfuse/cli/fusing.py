@@ -279,12 +279,10 @@ def run_request(
     UsageError
         If one of the outputs cannot hold its map.
     """
-    from napari_focusfuse.fusion.catalogue import load_method
-    from napari_focusfuse.fusion.maps import load_mappers
+    from napari_focusfuse.fusion.maps import load_fusion
     from napari_focusfuse.fusion.region import run_fusion
 
-    mappers = load_mappers(request.maps, plan, request.device, request.blur_model)
-    method = load_method(plan.info, request.device)
+    method, mappers = load_fusion(plan, request.maps, request.device, request.blur_model)
     for about in (*method.maps, *(about for mapper in mappers for about in mapper.maps)):
         _check_map(about, outputs.get(about.name))
     steps = run_fusion(plan, method, mappers)

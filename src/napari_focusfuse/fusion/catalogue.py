@@ -17,7 +17,7 @@ from napari_focusfuse.model_card import (
 from napari_focusfuse.slide import PlaneError
 
 from .classical import CLASSICAL, PLAIN
-from .method import FusionMethod, MethodInfo, UnknownMethodError
+from .method import ERROR, INFERRED, FusionMethod, MethodInfo, UnknownMethodError
 
 if TYPE_CHECKING:
     from .neural import BlurDetector
@@ -36,6 +36,10 @@ _SELECTING = "liu"
 """The architecture among them that picks pixels instead of making them."""
 _BEYOND_LIU = 24
 """What its fusion looks further than the network: :data:`.liu.BEYOND`, known without torch."""
+_BEYOND_INFERENCE = 12
+"""What telling the inferred looks further than a network: :data:`.inference.REACH`, likewise."""
+_SWIFT = "swift"
+"""The architecture that says how far it expects to be off."""
 _SMALL_BLUR = "small-blur"
 _BLUR = (_SMALL_BLUR, "blur")
 
@@ -110,12 +114,13 @@ def model_info(path: Path, card: ModelCard) -> MethodInfo:
         kind="selection" if selects else "restoration",
         # It compares planes in pairs, so any number will do.
         plane_offsets=None if selects else card.plane_offsets,
-        halo=halo + (_BEYOND_LIU if selects else 0),
+        halo=halo + (_BEYOND_LIU if selects else _BEYOND_INFERENCE),
         multiple_of=multiple_of,
         z_step_um=card.z_step_um,
         mpp=card.mpp,
         model_hash=card.sha256,
         weights=path,
+        offers=() if selects else (INFERRED, *((ERROR,) if card.architecture == _SWIFT else ())),
         advice=_MODEL_ADVICE[card.architecture],
     )
 

@@ -6,8 +6,17 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from .catalogue import load_blur_detector
-from .method import MASK, FusionError, MapInfo, MethodInfo, PixelMapper
+from .catalogue import load_blur_detector, load_method
+from .method import (
+    ERROR,
+    INFERRED,
+    MASK,
+    FusionError,
+    FusionMethod,
+    MapInfo,
+    MethodInfo,
+    PixelMapper,
+)
 
 if TYPE_CHECKING:
     from .plan import FusionPlan
@@ -54,8 +63,33 @@ def available_maps() -> Mapping[str, str]:
             MASK.name: MASK.title,
             DEPTH: "Depth (um, or planes from layer 0 where z is unknown)",
             CONFIDENCE: confidence_map().title,
+            INFERRED.name: "Inferred (share of the detail that no layer holds; models only)",
+            ERROR.name: "Error to expect (grey levels; models that say it only)",
         }
     )
+
+
+def load_fusion(
+    plan: FusionPlan,
+    names: Collection[str] = (),
+    device: str = "auto",
+    blur_model: str | None = None,
+) -> tuple[FusionMethod, tuple[PixelMapper, ...]]:
+    """Make ready a plan's method, and what makes the maps that the method does not make itself.
+
+    Imports torch.  Parameters and errors as for :func:`load_mappers`; the method's own maps may be
+    among the names.
+    """
+    offered = {about.name for about in plan.info.offers}
+    missing = sorted({INFERRED.name, ERROR.name} & set(names) - offered)
+    if missing:
+        raise FusionError(
+            f"{plan.info.title} does not make the map {missing[0]!r}; choose a model that does, or "
+            "leave the map out."
+        )
+    method = load_method(plan.info, device).at(plan.sampling).showing(names)
+    others = [name for name in names if name not in offered]
+    return method, load_mappers(others, plan, device, blur_model)
 
 
 def load_mappers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -55,6 +56,8 @@ class MethodInfo:
     """The model file, or None for a classical method."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
     """What else decides the result, such as the number of pyramid levels."""
+    offers: tuple[MapInfo, ...] = ()
+    """Maps it makes in the same pass where they are wanted, see :meth:`FusionMethod.showing`."""
     advice: str = ""
     """When to choose it, in one line for the user; the dock and ``focusfuse methods`` show it."""
 
@@ -87,6 +90,13 @@ class MapInfo:
 
 MASK = MapInfo("mask", "Blur mask", unit=None, low=0.0, high=1.0)
 """P(blurred) of layer 0."""
+
+
+INFERRED = MapInfo("inferred", "Inferred", unit=None, low=0.0, high=1.0)
+"""Share of the local detail that no plane holds; see :mod:`napari_focusfuse.fusion.inference`."""
+ERROR = MapInfo("error", "Error to expect", unit="grey levels", low=0.0, high=64.0)
+"""How far a restored value may be off: 90 % lie closer where the model was calibrated, else about
+half do."""
 
 
 class FusionMethod(ABC):
@@ -124,6 +134,10 @@ class FusionMethod(ABC):
 
     def at(self, sampling: Sampling) -> FusionMethod:
         """Return this method for planes and pixels that lie so; most do not care."""
+        return self
+
+    def showing(self, names: Collection[str]) -> FusionMethod:
+        """Return this method making those of its offered maps that have one of the names."""
         return self
 
     @abstractmethod

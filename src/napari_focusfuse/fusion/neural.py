@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,16 @@ from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.weights import load_model
 
 from .catalogue import blur_companion
-from .method import MASK, Float32Image, FusionMethod, MethodInfo, PixelMapper
+from .inference import inferred_share
+from .method import (
+    ERROR,
+    INFERRED,
+    MASK,
+    Float32Image,
+    FusionMethod,
+    MethodInfo,
+    PixelMapper,
+)
 
 
 class NeuralMethod(FusionMethod):
@@ -36,10 +45,12 @@ class NeuralMethod(FusionMethod):
         blur: nn.Module | None = None,
         device: str = "cpu",
         dtype: str | None = None,
+        error_factor: float | None = None,
     ) -> None:
         self.device = device
         self._dtype = dtype or fast_dtype(device)
         self.info = replace(info, settings={**info.settings, "dtype": self._dtype})
+        self._error_factor = 1.0 if error_factor is None else error_factor
         self._network = _ready(network, device)
         self._blur = None if blur is None else _ready(blur, device)
         self._sampling: Tensor | None = None
@@ -60,9 +71,29 @@ class NeuralMethod(FusionMethod):
         told.info = replace(self.info, settings={**self.info.settings, **known})
         return told
 
+    def showing(self, names: Collection[str]) -> NeuralMethod:
+        """Return this method making the maps of these names that it offers."""
+        shows = copy(self)
+        shows.maps = tuple(about for about in self.info.offers if about.name in names)
+        return shows
+
     def compute(self, stacks: Float32Image) -> Float32Image:
         """Fuse (B, Z, Y, X, 3) stacks; see :meth:`FusionMethod.__call__`."""
-        return self.infer(stacks)[..., :3]
+        return _run(self._compute, stacks, self.device)
+
+    def _compute(self, stacks: Tensor) -> Tensor:
+        """Return the (B, Y, X, 3 + maps) picture and maps."""
+        found = self._infer(stacks)
+        makers = {INFERRED.name: self._inferred, ERROR.name: self._error}
+        maps = [makers[about.name](stacks, found)[..., None] for about in self.maps]
+        return torch.cat([found[..., :3], *maps], dim=-1)
+
+    def _inferred(self, stacks: Tensor, found: Tensor) -> Tensor:
+        fused = found[..., :3].movedim(-1, 1).clamp(0, 1)
+        return inferred_share(stacks.movedim(-1, 2), fused)
+
+    def _error(self, stacks: Tensor, found: Tensor) -> Tensor:
+        return found[..., 3] * (255 * self._error_factor / ERROR.high)
 
     def infer(self, stacks: Float32Image) -> Float32Image:
         """Fuse, and say how far the result may be off, where the network expects an error.
@@ -134,7 +165,7 @@ def load_neural(info: MethodInfo, device: str = "cpu", dtype: str | None = None)
             f"{path.name} contradicts itself: its network must take blur masks if and only if its "
             "card names a blur model; choose another."
         )
-    return NeuralMethod(info, network, blur, device, dtype)
+    return NeuralMethod(info, network, blur, device, dtype, card.error_factor)
 
 
 def load_detector(info: MethodInfo, device: str = "cpu", dtype: str | None = None) -> BlurDetector:

@@ -17,7 +17,6 @@ def fusion_provenance(
 ) -> dict[str, Any]:
     """Return where a picture comes from, as plain JSON; names of files, never of folders."""
     slide, info, grid, region = plan.slide, plan.info, plan.grid, plan.region
-    method = method.at(plan.sampling)
     makers: tuple[FusionMethod | PixelMapper, ...] = (method, *mappers)
     return {
         "software": f"napari-focusfuse {version('napari-focusfuse')}",

@@ -15,8 +15,8 @@ import numpy as np
 from napari_focusfuse.slide import Region, Slide, UInt8Image
 
 from .canvas import Canvas, Maps
-from .catalogue import blur_detector_info, load_method, method_info
-from .maps import load_mappers
+from .catalogue import blur_detector_info, method_info
+from .maps import load_fusion
 from .method import MASK, FusionMethod, PixelMapper
 from .plan import (
     DEFAULT,
@@ -174,8 +174,7 @@ def fuse(
     wanted = set(maps)
     if mask and blur_detector_info() is not None:
         wanted.add(MASK.name)
-    mappers = load_mappers(wanted, plan, device)
-    return finish(run_fusion(plan, load_method(info, device), mappers))
+    return finish(run_fusion(plan, *load_fusion(plan, wanted, device)))
 
 
 def finish(steps: Generator[TileDone, None, Fusion]) -> Fusion:

@@ -35,7 +35,6 @@ class TileFuser:
     ) -> None:
         self.maps: tuple[MapInfo, ...] = _all_maps(method, mappers)
         """What the channels after red, green and blue mean."""
-        method = method.at(plan.sampling)
         planes = plan.planes
         if any(mapper.takes == "centre" for mapper in mappers) and plan.centre not in planes:
             planes = (*planes, plan.centre)

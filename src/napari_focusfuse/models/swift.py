@@ -30,6 +30,8 @@ _UNCHOSEN = 0.01
 """Weight at which the blend starts for planes the selection left out: 0 could not be learnt."""
 _FIRST_ERROR = -4.0
 """Logarithm of the error expected before anything is learnt: 5 grey levels."""
+_ERROR_SPAN = 3.0
+"""How far it moves at most, up or down: from a quarter of a grey level to 90."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.second = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
+        # Blocks that start from nothing let the whole start at a high rate.
+        nn.init.zeros_(self.second.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the features with the block's correction added, same shape."""
@@ -162,7 +166,8 @@ class SwiftGenerator(nn.Module):
             logits = torch.log(weights + _UNCHOSEN) + found[:, 4:]
             blend = select(planes, logits.softmax(dim=1))
         correction = without_tone(found[:, :3])
-        return Restoration(blend + correction, found[:, 3:4] + _FIRST_ERROR, correction)
+        log_error = _FIRST_ERROR + _ERROR_SPAN * torch.tanh(found[:, 3:4] / _ERROR_SPAN)
+        return Restoration(blend + correction, log_error, correction)
 
     def _features(self, inputs: Tensor, sampling: Tensor) -> Tensor:
         """Return (B, 4 or 4 + planes, Y, X): correction, error, and logits of the blend."""

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_focusfuse.fusion.canvas import Canvas
-from napari_focusfuse.fusion.catalogue import load_method
-from napari_focusfuse.fusion.maps import load_mappers
+from napari_focusfuse.fusion.maps import load_fusion
 from napari_focusfuse.fusion.method import Float32Image, FusionError, MapInfo
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.fusion.provenance import fusion_provenance
@@ -79,10 +78,8 @@ class BlockWorker:
         self._reopening, self._fusing = threading.Lock(), threading.Lock()
         self.plan: FusionPlan = plan_job(job, open_slide(job.slide, zero=job.zero))
         try:
-            method = load_method(self.plan.info, job.device)
-            own = {info.name for info in method.maps}
-            names = [name for name in job.outputs if name != IMAGE and name not in own]
-            mappers = load_mappers(names, self.plan, job.device, job.blur_model)
+            names = [name for name in job.outputs if name != IMAGE]
+            method, mappers = load_fusion(self.plan, names, job.device, job.blur_model)
             self.fuser = TileFuser(self.plan, method, mappers)
             self.about = About(
                 fusion_provenance(self.plan, method, mappers),

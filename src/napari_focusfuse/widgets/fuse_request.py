@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from napari_focusfuse.fusion.catalogue import available_methods, method_info
-from napari_focusfuse.fusion.maps import FEWEST_PLANES
-from napari_focusfuse.fusion.method import MASK, MethodInfo
+from napari_focusfuse.fusion.maps import CONFIDENCE, DEPTH, FEWEST_PLANES
+from napari_focusfuse.fusion.method import ERROR, INFERRED, MASK, MethodInfo
 from napari_focusfuse.fusion.plan import FusionPlan, nearest_level, plan_fusion
 from napari_focusfuse.fusion.planes import choose_planes, offset_names
 from napari_focusfuse.layer_metadata import ViewWindow
@@ -133,15 +133,26 @@ def resolve(request: FuseRequest) -> FusionPlan:
 
 
 def maps_of(plan: FusionPlan, wanted: Collection[str]) -> tuple[str, ...]:
-    """Return the maps to make with a fusion: always the mask, the others where they are wanted."""
-    return (MASK.name, *(() if map_warning(plan, wanted) else sorted(set(wanted) - {MASK.name})))
+    """Return the maps to make with a fusion: always the mask, the others where they are wanted.
+
+    What the planes or the method cannot give is left out.
+    """
+    offered = {about.name for about in plan.info.offers}
+    own = set(wanted) & offered
+    measured = set() if len(plan.planes) < FEWEST_PLANES else set(wanted) & {DEPTH, CONFIDENCE}
+    return (MASK.name, *sorted(own | measured))
 
 
 def map_warning(plan: FusionPlan, wanted: Collection[str]) -> str | None:
-    """Return a sentence if maps that are wanted cannot be made of these planes."""
-    if len(plan.planes) >= FEWEST_PLANES or not set(wanted) - {MASK.name}:
-        return None
-    return f"no depth: that takes {FEWEST_PLANES} focus layers or more"
+    """Return a sentence if this method, or these planes, cannot give a map that is wanted."""
+    if set(wanted) & {DEPTH, CONFIDENCE} and len(plan.planes) < FEWEST_PLANES:
+        return f"no depth: that takes {FEWEST_PLANES} focus layers or more"
+    offered = {about.name for about in plan.info.offers}
+    if INFERRED.name in wanted and INFERRED.name not in offered:
+        return "nothing is inferred: the method takes what the layers hold"
+    if ERROR.name in wanted and ERROR.name not in offered:
+        return "no error to expect: the method does not say it"
+    return None
 
 
 def resolve_regions(request: FuseRequest, windows: Sequence[ViewWindow]) -> list[FusionPlan]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
-from napari_focusfuse.fusion.catalogue import blur_detector_info, load_method
-from napari_focusfuse.fusion.maps import load_mappers
+from napari_focusfuse.fusion.catalogue import blur_detector_info
+from napari_focusfuse.fusion.maps import load_fusion
 from napari_focusfuse.fusion.method import MASK, FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.layer_metadata import blurred_fraction, map_kind, on_white
@@ -56,12 +56,11 @@ def fuse_in_worker(
     # One core is left to the window: with all of them busy it would stutter.
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
-        method = load_method(plan.info, device)
         model = None if mask_model is None else str(mask_model)
         names = [
             name for name in maps if name != MASK.name or blur_detector_info(model) is not None
         ]
-        mappers = load_mappers(names, plan, device, model)
+        method, mappers = load_fusion(plan, names, device, model)
         yield fusion_provenance(plan, method, mappers)
         return (yield from run_fusion(plan, method, mappers))
     except FocusFuseError:

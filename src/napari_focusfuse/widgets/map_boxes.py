@@ -5,13 +5,18 @@ from __future__ import annotations
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 
 from napari_focusfuse.fusion.maps import CONFIDENCE, DEPTH
-from napari_focusfuse.fusion.method import MASK
+from napari_focusfuse.fusion.method import ERROR, INFERRED, MASK
 from napari_focusfuse.layer_metadata import MASK_COLOUR
 
 from .fusion_job import FusionJob
 
 _BOXES = {
     MASK.name: ("Blur mask", "Show in red where the slider's layer is blurred (Shift-M)"),
+    INFERRED.name: (
+        "Inferred",
+        "Show in violet where the next fusion makes detail that no layer holds (models only)",
+    ),
+    ERROR.name: ("Error", "Tell how far the next fusion may be off, in grey levels (models only)"),
     DEPTH: ("Depth", "Measure at which height each pixel is in focus, with the next fusion"),
     CONFIDENCE: ("Confidence", "Tell how sure each depth is, with the next fusion"),
 }

@@ -167,8 +167,7 @@ def measure(request: SlideRequest) -> Sample:
     FocusFuseError
         If the slide cannot be read or the method cannot be loaded.
     """
-    from napari_focusfuse.fusion.catalogue import load_method
-    from napari_focusfuse.fusion.maps import load_mappers
+    from napari_focusfuse.fusion.maps import load_fusion
     from napari_focusfuse.fusion.region import finish, run_fusion
     from napari_focusfuse.whole_slide.background import empty_tiles
 
@@ -177,9 +176,8 @@ def measure(request: SlideRequest) -> Sample:
     full = [tile for tile in plan.tiles if tile not in empty]
     if not full:
         return Sample(len(empty), 0.0, 0.0)
-    method = load_method(plan.info, request.device)
     blur = None if request.blur_model is None else str(request.blur_model)
-    mappers = load_mappers(request.maps, plan, request.device, blur)
+    method, mappers = load_fusion(plan, request.maps, request.device, blur)
     seconds, size = 0.0, 0.0
     for tile in full[:2]:  # the first one only warms up
         began = time.perf_counter()
