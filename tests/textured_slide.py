@@ -53,7 +53,7 @@ def textured_slide(height: int = 300, width: int = 340, planes: int = 3, **about
 def random_swift(planes: int = 1, gain: float = 0.2, dtype: str = "float32") -> NeuralMethod:
     """A small swift generator of random weights whose corrections are large enough to see."""
     torch.manual_seed(planes)
-    config = SwiftConfig(planes=planes, width=8, half_blocks=0, quarter_blocks=2)
+    config = SwiftConfig(planes, width=8, half_blocks=0, quarter_blocks=0, eighth_blocks=0)
     network = SwiftGenerator(config)
     torch.nn.init.normal_(network.tail.weight, std=gain)
     info = MethodInfo(

@@ -17,7 +17,8 @@ from napari_focusfuse.fusion.catalogue import (
     method_info,
 )
 from napari_focusfuse.fusion.device import DeviceError, find_device
-from napari_focusfuse.fusion.method import MAX_MARGIN, FusionError, UnknownMethodError
+from napari_focusfuse.fusion.inference import REACH
+from napari_focusfuse.fusion.method import INFERRED, MAX_MARGIN, FusionError, UnknownMethodError
 from napari_focusfuse.fusion.neural import NeuralMethod, load_neural
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.region import fuse
@@ -133,7 +134,7 @@ def test_a_model_file_is_a_method_by_its_path(models):
 def test_the_blur_model_a_generator_takes_counts_and_must_be_there(models, tmp_path):
     path = models / "paper-single.safetensors"
     blur, generator = build(*NETWORKS["small-blur"]), build(*NETWORKS["paper-single"])
-    assert method_info(str(path)).halo == blur.reach + generator.reach
+    assert method_info(str(path)).halo == blur.reach + generator.reach + REACH
     (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ModelError, match="needs the blur model of hash"):
         method_info(str(tmp_path / path.name))
@@ -173,14 +174,16 @@ def test_planes_reach_a_network_in_order(models):
 def test_no_network_looks_further_than_its_card_says(models, name):
     method = load_neural(method_info(str(models / f"{name}.safetensors")), dtype="float32")
     measured = measure_reach(method.compute, method.info)
-    assert 0.7 * method.info.halo < measured <= method.info.halo
+    assert 0.7 * method.info.halo < measured <= method.info.halo - REACH
+    mapped = method.showing([INFERRED.name])
+    assert measured < measure_reach(mapped.compute, mapped.info) <= mapped.info.halo
 
 
 def test_a_card_that_says_too_little_is_seen_through(models):
     method = load_neural(method_info(str(models / "swift-single.safetensors")), dtype="float32")
     honest = method.info
     method.info = catalogue.MethodInfo(
-        "lying", "Lying", "restoration", (0,), honest.halo - 8, honest.multiple_of
+        "lying", "Lying", "restoration", (0,), honest.halo - REACH - 8, honest.multiple_of
     )
     assert measure_reach(method.compute, method.info) > method.info.halo
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from test_catalogue import save
 
 from napari_focusfuse.fusion.inference import REACH, inferred_share
 from napari_focusfuse.fusion.maps import load_fusion
@@ -10,7 +11,6 @@ from napari_focusfuse.fusion.method import FusionError
 from napari_focusfuse.fusion.region import fuse
 from napari_focusfuse.models.selection import blur
 from napari_focusfuse.slide import Region
-from test_catalogue import save
 from textured_slide import planned, textured_slide
 
 SIDE = 96

@@ -18,7 +18,7 @@ from napari_focusfuse.weights import load_model, save_model
 TINY = {
     "generator": ({"width": 4, "planes": 3}, (-1, 0, 1), 12, 8),
     "blur": ({"width": 4}, (0,), 3, 16),
-    "swift": ({"width": 4, "planes": 3}, (-1, 0, 1), 9, 4),
+    "swift": ({"width": 4, "planes": 3}, (-1, 0, 1), 9, 8),
     "small-blur": ({"width": 4}, (0,), 3, 4),
     "fusiongan": ({"width": 8, "planes": 3}, (-1, 0, 1), 9, 1),
     "pix2pix": ({"width": 4, "planes": 3, "levels": 4}, (-1, 0, 1), 9, 16),
@@ -87,7 +87,7 @@ def test_a_network_survives_the_file(tmp_path, architecture):
     assert read == written == read_card(path) == replace(card, sha256=honest_hash(path))
     assert not loaded.training
     with torch.no_grad():
-        assert torch.equal(loaded(inputs), module(inputs))
+        torch.testing.assert_close(loaded(inputs), module(inputs), rtol=0, atol=0)
 
 
 def test_half_weights_come_back_as_float32(tmp_path):

@@ -22,6 +22,7 @@ from napari_focusfuse.weights import load_model, save_model
 from .corpus import Corpus
 from .learner import Learner
 from .sharp_images import OWN
+from .simulation import RANGES
 from .split import PARTS, Split
 from .validation import Scores
 
@@ -184,6 +185,7 @@ def _training(run: TrainingRun, config: TrainingConfig, learner: Learner) -> dic
             "citation": data.citation,
             "images": sorted(data.images["train"]),
             "truth": "simulated defocus; the truth carries the noise of the plane it came from",
+            "simulation": list(RANGES),
         }
     return found
 

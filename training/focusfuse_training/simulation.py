@@ -42,6 +42,17 @@ _DRAWN_UM = 249.0
 _IN_FOCUS = 0.15
 """Share of stacks whose layer 0 is sharp and must come out as it is."""
 _RESAMPLE = Image.Resampling.LANCZOS
+RANGES = (
+    "numerical aperture 0.45 to 0.9, condenser half as wide to as wide",
+    "refractive index 1.33 to 1.53, spherical aberration to 0.3 waves of either sign, red and blue "
+    "focused up to 0.4 um apart",
+    "pixels of 0.12 to 0.5 um, layers 0.5 to 3.2 um apart, one stack in four unevenly",
+    "heights spread over plus and minus 2 to 12 um; 15 % of the stacks sharp and untouched",
+    "shot noise of 3000 to 30000 electrons, JPEG of quality 70 to 96 or none, gamma 1 to 2.2, "
+    "sharpening, vignetting, outer layers up to 0.7 px beside the middle one",
+    "stains scaled and mixed in optical density, one field in ten grey, drawn cells over others",
+)
+"""What the random microscopes and specimens below span, for the cards of models."""
 Maker = Callable[[Sequence[UInt8Image], int, tuple[int, ...]], TrainingStack]
 """Makes one stack from sharp images, its side in pixels and a seed."""
 
