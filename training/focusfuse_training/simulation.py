@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from napari_focusfuse.benchmark_definition import simulate_specimen
@@ -21,6 +22,7 @@ from napari_focusfuse.defocus import (
     blur_ratio,
     degrade,
     density_of,
+    gaussian_blur,
     uniform_height,
 )
 from napari_focusfuse.metrics import grey
@@ -28,6 +30,7 @@ from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.slide import UInt8Image
 from napari_focusfuse.smear import draw_smear
 
+from .masks import UNKNOWN
 from .patch_cache import is_whole
 from .stack import SUFFIX, StackError, StackFile, TrainingStack
 
@@ -173,15 +176,28 @@ def make_stack(images: Sequence[UInt8Image], side: int, seed: tuple[int, ...]) -
         specimen, height, rng, optics=optics, camera=camera, focus_um=focus_um
     )
     ratio = blur_ratio(optics, height - np.float32(middle))
+    empty = ~shows_blur(stack.truth_one)
     planes = _shifted(stack.planes, rng) if rng.random() < 0.3 else stack.planes
     return TrainingStack(
         planes=planes,
         truth_one=stack.truth_one,
         truth_three=stack.truth_all,
-        blurred=(ratio > 1).astype(np.uint8),
-        blur_ratio=ratio.astype(np.float16),
+        blurred=np.where(empty, UNKNOWN, ratio > 1).astype(np.uint8),
+        blur_ratio=np.where(empty, np.nan, ratio).astype(np.float16),
         sampling=sampling,
     )
+
+
+def shows_blur(truth: UInt8Image) -> npt.NDArray[np.bool_]:
+    """Return where a (Y, X, 3) sharp picture holds anything whose blur could be seen.
+
+    Local contrast, without most of the noise, of at least 2.5 grey levels: on empty glass nobody
+    can tell how far it is out of focus.
+    """
+    smooth = gaussian_blur(grey(truth).astype(np.float32)[..., None], 1.5)
+    mean = gaussian_blur(smooth, 6.0)
+    variance = gaussian_blur((smooth - mean) ** 2, 6.0)[..., 0]
+    return np.asarray(variance >= 2.5**2)
 
 
 def _in_focus(
@@ -208,8 +224,10 @@ def _in_focus(
         focus_um=focus,
     )
     planes = np.stack([stack.planes[0], image, stack.planes[2]])
-    ratio = blur_ratio(optics, flat).astype(np.float16)
-    return TrainingStack(planes, image, image, flat.astype(np.uint8), ratio, sampling)
+    empty = ~shows_blur(image)
+    ratio = np.where(empty, np.nan, blur_ratio(optics, flat)).astype(np.float16)
+    blurred = np.where(empty, UNKNOWN, 0).astype(np.uint8)
+    return TrainingStack(planes, image, image, blurred, ratio, sampling)
 
 
 def _shifted(planes: UInt8Image, rng: np.random.Generator) -> UInt8Image:

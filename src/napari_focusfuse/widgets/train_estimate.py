@@ -39,8 +39,8 @@ def disk_bytes(config: TrainingConfig, slides: int, *, images: bool) -> float:
 
 
 def _pixel_bytes(planes: int) -> int:
-    """Return the bytes of a pixel of a stack: its layers, two truths in colour, the blur mask."""
-    return 3 * planes + 3 + 3 + 1
+    """Return the bytes of a pixel of a stack: its layers, two truths in colour, mask and blur."""
+    return 3 * planes + 3 + 3 + 1 + 2
 
 
 def training_seconds(config: TrainingConfig, device: str) -> float | None:
