@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_focusfuse.fusion.maps import CONFIDENCE, DEPTH
 from napari_focusfuse.fusion.method import ERROR, INFERRED, MASK
-from napari_focusfuse.layer_metadata import MASK_COLOUR
+from napari_focusfuse.layer_metadata import INFERRED_COLOUR, MASK_COLOUR
 
 from .fusion_job import FusionJob
 
@@ -22,6 +22,11 @@ _BOXES = {
 }
 
 
+_ROWS = ((MASK.name, INFERRED.name, ERROR.name), (DEPTH, CONFIDENCE))
+_SWATCHES = {MASK.name: MASK_COLOUR, INFERRED.name: INFERRED_COLOUR}
+"""Maps of one colour."""
+
+
 class MapBoxes(QWidget):
     """Follows which maps the job shows, and tells it.
 
@@ -35,17 +40,21 @@ class MapBoxes(QWidget):
         super().__init__()
         self._job = job
         self.boxes = {name: QCheckBox(title) for name, (title, _) in _BOXES.items()}
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        rows = QVBoxLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        for names in _ROWS:
+            row = QHBoxLayout()
+            for name in names:
+                row.addWidget(self.boxes[name])
+                if name in _SWATCHES:
+                    row.addWidget(_swatch(_SWATCHES[name]))
+                    row.addSpacing(8)
+            row.addStretch()
+            rows.addLayout(row)
         for name, box in self.boxes.items():
             box.setToolTip(_BOXES[name][1])
             box.setChecked(name in job.shown_maps)
-            row.addWidget(box)
-            if name == MASK.name:
-                row.addWidget(_swatch())
-                row.addSpacing(8)
             box.toggled.connect(lambda shown, name=name: job.show_map(name, shown))
-        row.addStretch()
         job.map_shown.connect(self._on_shown)
 
     def disconnect_job(self) -> None:
@@ -57,9 +66,9 @@ class MapBoxes(QWidget):
             self.boxes[name].setChecked(shown)
 
 
-def _swatch() -> QLabel:
+def _swatch(colour: tuple[float, float, float]) -> QLabel:
     swatch = QLabel()
     swatch.setFixedSize(12, 12)
-    red, green, blue = (round(255 * channel) for channel in MASK_COLOUR)
+    red, green, blue = (round(255 * channel) for channel in colour)
     swatch.setStyleSheet(f"background: rgb({red}, {green}, {blue}); border-radius: 2px;")
     return swatch
