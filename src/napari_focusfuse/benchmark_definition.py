@@ -93,7 +93,7 @@ def data_set(name: str = "cric") -> DataSet:
         images = {part: table[part] for part in get_args(Part)}
         return DataSet(**{key: table[key] for key in keys}, images=images)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"There is no data set {name!r}; 'cric' is one.") from error
+        raise DataError(f"There is no data set {name!r}; 'cric' and 'lbc' are known.") from error
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise DataError(f"The data set {name!r} is not described in full: {error}.") from error
 

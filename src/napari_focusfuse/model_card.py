@@ -56,7 +56,8 @@ class ModelCard:
     blur_model: str | None = None
     """SHA-256 of the blur model whose mask it takes, or None."""
     error_factor: float | None = None
-    """By which the error it expects is multiplied to hold 90 % of them; None: not calibrated."""
+    """By how much to multiply the error it expects for an interval that holds the truth of 90 % of
+    the colour values, half a grey level added; None: never calibrated."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Data set, DOI, licence, images, split, seed, steps, command."""
     scores: Mapping[str, Any] = field(default_factory=dict)

@@ -15,7 +15,15 @@ from focusfuse_training.candidates import find_candidates
 from focusfuse_training.evaluate import main
 from focusfuse_training.figures import figures, inset
 from focusfuse_training.masks import Confusion
-from focusfuse_training.material import Sample, Square, Task, of_data_set, of_run, squares_in
+from focusfuse_training.material import (
+    Extent,
+    Sample,
+    Square,
+    Task,
+    of_data_set,
+    of_run,
+    squares_in,
+)
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
 from focusfuse_training.stack import StackFile, TrainingStack
 from focusfuse_training.summary import Condition, OtherImagesError, Spread
@@ -120,7 +128,7 @@ def test_the_page_needs_no_other_file(done: Evaluation) -> None:
 
 
 def test_numbers_are_those_of_the_metrics(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
     tasks = material.conditions["8 um"]
     file = done.out / "one.safetensors"
     method, argmax = load_neural(model_info(file, read_card(file))), load_method("argmax", "cpu")
@@ -149,7 +157,7 @@ def test_the_catalogue_decides_which_classical_methods_are_judged(done: Evaluati
 
 
 def test_no_plane_is_nearer_the_truth_than_the_oracle(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
     sample = material.conditions["8 um"][0].render()
     best = score(oracle(sample), sample.truth_three, 32)["SSIM-paper"]
     for plane in sample.planes:
@@ -197,7 +205,7 @@ def test_a_blur_mask_is_counted_where_the_truth_is_known(tmp_path: Path) -> None
 def test_a_run_brings_its_own_test_images(done: Evaluation, tmp_path: Path) -> None:
     run = TrainingRun(tmp_path / "run")
     run.create(tiny_config(done.images), TrainingData(images=done.images))
-    material = of_run(run, (4.0,), 2)
+    material = of_run(run, Extent((4.0,), 2))
     assert "test split" in material.specimens
     assert [len(task.squares) for task in material.conditions["4 um"]] == [1, 1, 0, 0, 0]
 
@@ -231,7 +239,7 @@ def test_a_row_that_some_stack_does_not_allow_is_left_out() -> None:
 
 
 def test_models_of_an_earlier_evaluation_join_those_of_the_same_images(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, (8.0,), 5)
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
     scorer, earlier = Scorer([]), done.scores["8 um"]
     rows = [Entry("layer 0", 1, Sample.layer0.fget, "input")]  # type: ignore[attr-defined]
     scorer.rows = rows

@@ -154,7 +154,14 @@ def _in(out: Path, label: str) -> Path:
     return out / f"{label}.safetensors"
 
 
-def note_scores(candidate: Candidate, scores: Mapping[str, Any]) -> None:
-    """Write what a copy scored into its card."""
+def note_scores(
+    candidate: Candidate, scores: Mapping[str, Any], error_factor: float | None = None
+) -> None:
+    """Write what a copy scored into its card, and its interval's factor if one was found."""
     network, card = load_model(candidate.file)
-    save_model(candidate.file, network, replace(card, scores={**card.scores, **scores}), half=True)
+    changed = replace(
+        card,
+        scores={**card.scores, **scores},
+        error_factor=card.error_factor if error_factor is None else error_factor,
+    )
+    save_model(candidate.file, network, changed, half=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shlex
 import sys
@@ -18,23 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_focusfuse.benchmark_definition import BORDER_PX, DEPTHS_UM
+from napari_focusfuse.benchmark_definition import BORDER_PX, DEPTHS_UM, SEEDS
+from napari_focusfuse.error_bands import BANDS, COARSE_PX
 from napari_focusfuse.metrics import VARIANTS
 from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.training_run import TrainingRun
 
+from .bars import bars_table
 from .candidates import Candidate, adopt, find_candidates, note_scores
 from .command import Parser, UsageError, make_folder, write_files
 from .controls import fit_threshold
-from .figures import PACKAGE, can_draw, figures
-from .material import Material, Task, of_data_set, of_run
+from .figures import PACKAGE, can_draw
+from .findings import Findings
+from .material import Extent, Material, Task, of_data_set, of_run, with_real, with_unseen
 from .pages import Report
-from .scoring import Scorer, scoring
-from .summary import Condition
-from .tables import tables, to_csv
+from .real_stack import RealStack
+from .scoring import SELECTIONS, Scorer, scoring
+from .summary import Condition, total_expectations
+from .tables import to_csv
 
 log = logging.getLogger(__name__)
 
+LEAST_SIDE = 128
+"""Pixels; a border of 32 at each side is not scored."""
 PATCHES = 30
 """Images of the tables and curves: as many as the paper's Figures 6 and 8 show."""
 
@@ -55,12 +60,22 @@ class Request:
     jobs: int = 0
     """Processes; 0: one a core."""
     data_set: str = "cric"
+    unseen: tuple[tuple[str, Path], ...] = ()
+    """Data sets of other specimens and their images' folders, which are scored as well."""
+    stacks: tuple[tuple[str, Path], ...] = ()
+    """Names of real stacks and where they are."""
+    seeds: int = len(SEEDS)
+    """Stacks of each field at each depth."""
+    side: int | None = None
+    """Of the middle of each field that is imaged; None: all of it."""
+    methods: tuple[str, ...] = ()
+    """Only these classical methods and denoising controls; empty: all."""
     beside: Path | None = None
     """An earlier ``scores.json`` on the same images, whose models join the tables."""
     command: str = "focusfuse evaluate"
 
 
-def evaluate(request: Request) -> None:
+def evaluate(request: Request) -> Findings:
     """Score models under several conditions and write tables, figures and the models to ship.
 
     Raises
@@ -73,23 +88,39 @@ def evaluate(request: Request) -> None:
     material = _material(request)
     make_folder(request.out)
     candidates = adopt(found, request.out)
-    scorer = Scorer(candidates)
-    scores: dict[str, Any] = {"sharp": scorer.change_on_sharp(material.sharp)}
-    log.info("mean change of sharp input: %s", scores["sharp"])
-    conditions: list[Condition] = []
-    with scoring(candidates, request.jobs or os.cpu_count() or 1, scorer) as score:
+    scorer = Scorer(candidates, request.methods)
+    sharp = scorer.change_on_sharp(material.sharp)
+    log.info("mean change of sharp input: %s", sharp)
+    jobs = request.jobs or os.cpu_count() or 1
+    with scoring(candidates, jobs, scorer, request.methods) as score:
+        calibrating = material.calibration if scorer.expects_error else ()
+        tallies = total_expectations(score(calibrating, None))
+        findings = Findings(sharp, {name: tally.factor() for name, tally in tallies.items()})
+        log.info("factors of 90 %% intervals: %s", findings.factors)
+        thresholds = _thresholds(material) if scorer.detectors else {}
+        # All are begun at once, so that no process waits while pictures are drawn here.
+        begun = {n: score(tasks, thresholds.get(n)) for n, tasks in material.conditions.items()}
         for name, tasks in material.conditions.items():
-            threshold = _threshold(material.tuning[name]) if scorer.detectors else None
-            found_here = Condition.of(name, scorer.rows, list(score(tasks, threshold)))
+            found_here = Condition.of(
+                name,
+                scorer.rows,
+                list(begun[name]),
+                unseen=material.unseen.get(name, ""),
+                depth_um=tasks[0].depth_um,
+            )
             if name in earlier:
                 found_here = found_here.beside(earlier[name])
-            conditions.append(found_here)
-            scores[name] = found_here.as_json()
-            log.info("%s: %s %s", name, scores[name]["error_ratio"], scores[name]["masks"])
-            head = (*_head(material, conditions, candidates), *_said(earlier, conditions))
-            _write(request, candidates, head, conditions, scores)
+            findings.conditions.append(found_here)
+            log.info("%s: %s %s", name, found_here.error_ratios(), found_here.mask_scores())
+            head = (*_head(material, findings, candidates), *_said(earlier, findings.conditions))
+            _write(request, candidates, head, findings)
             for candidate in candidates:
-                note_scores(candidate, _of_model(candidate.label, scores))
+                noted, factor = (
+                    findings.of_model(candidate.label),
+                    findings.factors.get(candidate.label),
+                )
+                note_scores(candidate, noted, factor)
+    return findings
 
 
 def _material(request: Request) -> Material:
@@ -102,8 +133,16 @@ def _material(request: Request) -> Material:
             raise UsageError("No --data was given; name the data set's folder, or a run.")
     run = TrainingRun(data)
     if run.config_file.is_file():
-        return of_run(run, request.depths, request.patches, drawn=request.drawn)
-    return of_data_set(request.data_set, data, request.depths, request.patches, drawn=request.drawn)
+        extent = Extent(request.depths, request.patches)
+        material = of_run(run, extent, drawn=request.drawn)
+    else:
+        extent = Extent(request.depths, request.patches, request.seeds, request.side)
+        material = of_data_set(request.data_set, data, extent, drawn=request.drawn)
+        for name, folder in request.unseen:
+            material = with_unseen(material, name, folder, extent)
+    for name, path in request.stacks:
+        material = with_real(material, name, RealStack(path), request.patches)
+    return material
 
 
 def _earlier(path: Path) -> dict[str, Any]:
@@ -129,6 +168,15 @@ def _said(earlier: Mapping[str, Any], conditions: Sequence[Condition]) -> Iterat
             yield sentence
 
 
+def _thresholds(material: Material) -> dict[str, float | None]:
+    """Fit the control's threshold for every condition, once for those fitted on the same stacks."""
+    fitted: dict[int, float | None] = {}
+    for tasks in material.tuning.values():
+        if id(tasks) not in fitted:
+            fitted[id(tasks)] = _threshold(tasks)
+    return {name: fitted[id(tasks)] for name, tasks in material.tuning.items()}
+
+
 def _threshold(tasks: Sequence[Task]) -> float | None:
     """Fit the control's threshold on training stacks of which every pixel is known."""
     samples = [sample for sample in (task.render() for task in tasks) if sample.known.all()]
@@ -138,28 +186,16 @@ def _threshold(tasks: Sequence[Task]) -> float | None:
 
 
 def _write(
-    request: Request,
-    candidates: Sequence[Candidate],
-    head: Sequence[str],
-    conditions: Sequence[Condition],
-    scores: Mapping[str, Any],
+    request: Request, candidates: Sequence[Candidate], head: Sequence[str], findings: Findings
 ) -> None:
-    drawable = can_draw()
-    sections = tuple(
-        (
-            condition.name,
-            tuple(tables(condition, candidates)),
-            tuple(figures(condition)) if drawable else (),
-        )
-        for condition in conditions
-    )
+    sections = findings.sections(candidates)
     report = Report("Evaluation", tuple(head), request.command, sections)
-    about = {"head": list(head), "command": request.command}
+    scores = findings.as_json({"head": list(head), "command": request.command})
     texts = {
         "tables.md": report.markdown(),
         "tables.csv": to_csv([table for _, found, _ in sections for table in found]),
         "index.html": report.html(),
-        "scores.json": json.dumps(_finite({"about": about, **scores}), indent=1) + "\n",
+        "scores.json": json.dumps(scores, indent=1) + "\n",
     }
     contents = {name: text.encode() for name, text in texts.items()}
     contents |= {figure.name: figure.content for *_, drawn in sections for figure in drawn}
@@ -167,44 +203,33 @@ def _write(
 
 
 def _head(
-    material: Material, conditions: Sequence[Condition], candidates: Sequence[Candidate]
+    material: Material, findings: Findings, candidates: Sequence[Candidate]
 ) -> tuple[str, ...]:
     squares = [square for c in material.conditions.values() for t in c for square in t.squares]
     sides = sorted({square.side for square in squares})
-    count = sum(len(task.squares) for task in next(iter(material.conditions.values())))
+    counts = {sum(len(task.squares) for task in c) for c in material.conditions.values()}
+    count = " or ".join(map(str, sorted(counts, reverse=True)))
     size = " or ".join(map(str, sides))
     sentences = [
         f"Data: {material.specimens}",
-        f"Conditions: {', '.join(condition.name for condition in conditions)} (simulated heights "
-        "spread over plus and minus so much)",
+        f"Conditions: {', '.join(condition.name for condition in findings.conditions)} (simulated "
+        "heights spread over plus and minus so much)",
         f"Images: {count} squares of {size} px a condition; a cell is the mean over them ± "
         "their sample standard deviation",
         f"Whole stacks are scored without their outer {BORDER_PX} px where they are simulated",
         *(f"{name}: {text}" for name, text in VARIANTS.items()),
+        *(f"{name}: {text}" for name, text in BANDS.items()),
+        "overshoot: by how much colours leave the truth's range in 5 x 5 px, mean, grey levels",
+        f"tone: change above sigma {COARSE_PX:g} px from the input (one plane) or the selection by "
+        "Laplacian energy (several), grey levels",
+        f"rival: the input (one plane), or the best of {', '.join(SELECTIONS)} and the untouched "
+        "layer (several), by mean SSIM-paper",
+        "90 % intervals: |output - truth| <= factor x expected error + half a grey level, the "
+        "factor by split conformal prediction on the calibration part, which is "
+        f"{len({id(task.source) for task in material.calibration})} field(s): nothing is "
+        "guaranteed for other fields, so coverage there is measured",
     ]
     return (*sentences, *(candidate.sentence() for candidate in candidates))
-
-
-def _of_model(label: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model's card says of its scores."""
-    found: dict[str, Any] = {}
-    if label in scores["sharp"]:
-        found["mean change of sharp input, grey levels"] = scores["sharp"][label]
-    for condition, parts in scores.items():
-        for part in ("table", "error_ratio", "masks") if condition != "sharp" else ():
-            if label in parts[part]:
-                found[f"{part}, {condition}"] = parts[part][label]
-    command = "focusfuse evaluate MODEL... --data DIR --out DIR"
-    return {"benchmark": _finite(found), "command": command}
-
-
-def _finite(value: Any) -> Any:
-    """Return a tree of numbers with None for what JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---------------------------------------------------------------------- command line
@@ -212,6 +237,13 @@ def _finite(value: Any) -> Any:
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, sign, path = text.partition("=")
+    if not (name and sign and path):
+        raise ValueError(f"{text!r} is not of the form NAME=PATH")
+    return name, Path(path)
 
 
 def parse(arguments: Sequence[str]) -> Request:
@@ -242,11 +274,36 @@ def parse(arguments: Sequence[str]) -> Request:
         metavar="SCORES.json",
         help="let the models of an earlier evaluation on the same images join the tables",
     )
+    parser.add_argument(
+        "--unseen",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="DATA_SET=DIR",
+        help="score on another data set's test fields as well, as in lbc=images/",
+    )
+    parser.add_argument(
+        "--stack",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="score on a real stack as well: its middle planes against the fusion of all",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=len(SEEDS), help="stacks of each field, 1 to 5"
+    )
+    parser.add_argument("--side", type=int, help="of the middle of each field that is imaged, px")
+    parser.add_argument("--methods", default="", metavar="NAME,...", help="only these classical")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one a core)")
     parser.add_argument("--data-set", default="cric", help="name of the data set, or its .toml")
     options = parser.parse_args(arguments)
     if options.patches < 1 or options.jobs < 0 or min(options.depths) <= 0:
         raise UsageError("--patches, --depths and --jobs must be above 0; see --help.")
+    if not 1 <= options.seeds <= len(SEEDS) or (options.side or LEAST_SIDE) < LEAST_SIDE:
+        raise UsageError(
+            f"--seeds must be 1 to {len(SEEDS)}, --side {LEAST_SIDE} or more; see --help."
+        )
     return Request(
         tuple(options.models),
         options.data,
@@ -256,6 +313,11 @@ def parse(arguments: Sequence[str]) -> Request:
         patches=options.patches,
         jobs=options.jobs,
         data_set=options.data_set,
+        unseen=tuple(options.unseen),
+        stacks=tuple(options.stack),
+        seeds=options.seeds,
+        side=options.side,
+        methods=tuple(filter(None, options.methods.split(","))),
         beside=options.beside,
         command=shlex.join(["focusfuse", "evaluate", *arguments]),
     )
@@ -266,12 +328,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         request = parse(sys.argv[1:] if arguments is None else arguments)
-        evaluate(request)
+        findings = evaluate(request)
     except FocusFuseError as error:
         print(error, file=sys.stderr)  # noqa: T201  (a command's answer)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    print(bars_table(findings.bars()).markdown())  # noqa: T201
     print(f"wrote {request.out / 'index.html'}")  # noqa: T201
     if not can_draw():
         log.warning("no figures: install %s, or napari-focusfuse[evaluate], to have them", PACKAGE)

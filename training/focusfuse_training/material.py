@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from napari_focusfuse.benchmark_definition import (
     BORDER_PX,
+    DEPTHS_UM,
     DRAWN_SHAPE,
     OPTICS,
     SEEDS,
     DataError,
+    Part,
     benchmark_stack,
     data_set,
     drawn_stack,
@@ -26,6 +28,7 @@ from napari_focusfuse.training_run import TrainingRun
 
 from .corpus import gather
 from .masks import UNKNOWN, BoolImage
+from .real_stack import REFERENCE, RealStack, fusion_of
 from .sharp_images import sharp_images
 from .split import Split
 from .stack import StackFile, TrainingStack
@@ -34,6 +37,8 @@ PATCH_PX = 512
 """Side of the squares of the tables: the paper's patches."""
 _TUNING = 3
 """Training stacks on which the control's threshold is fitted."""
+_REAL_SQUARES = 4
+"""Squares of a real stack that the tables count."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,15 @@ class Sample:
 class Task:
     """One stack to render or read, and what to score of it."""
 
-    source: UInt8Image | Path | None
-    """A (Y, X, 3) sharp field to image, a stack's file, or None: a drawn smear."""
+    source: UInt8Image | Path | RealStack | None
+    """A (Y, X, 3) sharp field to image, a stack's file, a real stack, or None: a drawn smear."""
     depth_um: float = 0.0
     seed: int = 0
     squares: tuple[Square, ...] = ()
     shown: tuple[int, ...] = ()
     """Which of the squares go into the sheet of pictures."""
+    calibrates: bool = False
+    """Whether it only shows how far expected errors are off, and nothing is scored."""
 
     @property
     def border(self) -> int:
@@ -113,6 +120,8 @@ class Task:
         """Return the stack."""
         if isinstance(self.source, Path):
             return _of_file(StackFile(self.source).whole())
+        if isinstance(self.source, RealStack):
+            return _of_real(self.source)
         if self.source is None:
             stack = drawn_stack(self.depth_um, self.seed)
         else:
@@ -129,6 +138,13 @@ class Task:
             heights_um=stack.focus_um,
             mpp=OPTICS.mpp,
         )
+
+
+def _of_real(stack: RealStack) -> Sample:
+    planes = stack.planes()
+    truth = fusion_of(planes)
+    nowhere = np.zeros(truth.shape[:2], dtype=np.bool_)
+    return Sample(planes, truth, truth, blurred=nowhere, known=nowhere)
 
 
 def _of_file(stack: TrainingStack) -> Sample:
@@ -155,6 +171,27 @@ def _known(value: np.float32) -> float | None:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How much is simulated."""
+
+    depths: tuple[float, ...] = DEPTHS_UM
+    """Heights are spread over plus and minus these, in micrometres."""
+    patches: int = 30
+    """How many squares are scored at each depth."""
+    seeds: int = len(SEEDS)
+    """Stacks of each field at each depth."""
+    side: int | None = None
+    """Of the middle of each field that is imaged; None: all of it."""
+
+    def middle(self, field: UInt8Image) -> UInt8Image:
+        """Return the part of a sharp (Y, X, 3) field that is imaged."""
+        if self.side is None:
+            return field
+        y, x = (max(0, (length - self.side) // 2) for length in field.shape[:2])
+        return field[y : y + self.side, x : x + self.side]
+
+
+@dataclass(frozen=True)
 class Material:
     """All that models are judged on in one evaluation."""
 
@@ -164,6 +201,10 @@ class Material:
     """Name such as ``"8 um"`` -> its stacks."""
     tuning: Mapping[str, tuple[Task, ...]]
     """The same of training stacks, on which a control's threshold is fitted."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """Those conditions whose specimens are of another kind than models learn from -> which kind."""
+    calibration: tuple[Task, ...] = ()
+    """Stacks of the calibration part, by which expected errors are made intervals."""
     sharp: tuple[UInt8Image, ...] = ()
     """Sharp fields, to see whether a model leaves alone what is in focus."""
 
@@ -218,10 +259,8 @@ def _with_squares(
 
 def simulated(
     name: str,
-    test: Sequence[UInt8Image],
-    train: Sequence[UInt8Image],
-    depths: Sequence[float],
-    patches: int,
+    parts: Mapping[str, Sequence[UInt8Image]],
+    extent: Extent,
     *,
     drawn: bool = False,
 ) -> Material:
@@ -231,46 +270,101 @@ def simulated(
     ----------
     name
         Of the data set.
-    test, train
-        Its (Y, X, 3) sharp fields.
-    depths
-        Heights are spread over plus and minus these, in micrometres.
-    patches
-        How many squares are scored at each depth.
+    parts
+        Its (Y, X, 3) sharp fields: ``"test"``, ``"train"`` and perhaps ``"calibration"``, of which
+        every depth of the benchmark is imaged once.
+    drawn
+        Whether drawn smears take the place of the test fields.
     """
-    fields: Sequence[UInt8Image | None] = [None] if drawn else test
+    middles = {part: [extent.middle(f) for f in fields] for part, fields in parts.items()}
+    fields: Sequence[UInt8Image | None] = [None] if drawn else middles["test"]
     conditions, tuning = {}, {}
-    for depth in depths:
+    for depth in extent.depths:
         tasks = [
             (Task(field, depth, seed), DRAWN_SHAPE if field is None else field.shape[:2])
-            for seed in SEEDS
+            for seed in SEEDS[: extent.seeds]
             for field in fields
         ]
-        conditions[f"{depth:g} um"] = _with_squares(tasks, patches)
-        tuning[f"{depth:g} um"] = tuple(Task(f, depth, SEEDS[0]) for f in train[:_TUNING])
-    seeds = f"simulated defocus, seeds {SEEDS[0]} to {SEEDS[-1]}"
-    specimens = f"drawn smears, {seeds}" if drawn else f"{name}, test split, {seeds}"
-    return Material(specimens, conditions, tuning, tuple(test))
+        conditions[f"{depth:g} um"] = _with_squares(tasks, extent.patches)
+        tuning[f"{depth:g} um"] = tuple(
+            Task(field, depth, SEEDS[0]) for field in middles["train"][:_TUNING]
+        )
+    told = f"simulated defocus, seeds {SEEDS[0]} to {SEEDS[extent.seeds - 1]}"
+    if extent.side is not None:
+        told += f", the middle {extent.side} px of each field"
+    return Material(
+        f"drawn smears, {told}" if drawn else f"{name}, test split, {told}",
+        conditions,
+        tuning,
+        sharp=tuple(middles["test"]),
+        calibration=tuple(
+            Task(field, depth, SEEDS[0], calibrates=True)
+            for field in middles.get("calibration", ())
+            for depth in DEPTHS_UM
+        ),
+    )
 
 
-def of_data_set(
-    name: str, folder: Path, depths: Sequence[float], patches: int, *, drawn: bool = False
-) -> Material:
+def of_data_set(name: str, folder: Path, extent: Extent, *, drawn: bool = False) -> Material:
     """Return the stacks of a data set's test part.
 
     Raises
     ------
     DataError
-        If there is no such data set, or the folder lacks an image.
+        If there is no such data set, it has no test part, or the folder lacks an image.
     """
     images = data_set(name)
-    test, train = images.read(folder, "test"), images.read(folder, "train")
-    return simulated(images.name, test, train, depths, patches, drawn=drawn)
+    if not images.images["test"]:
+        raise DataError(f"The data set {name!r} keeps nothing for a test; name another.")
+    wanted: tuple[Part, ...] = ("test", "train", "calibration")
+    parts: dict[str, list[UInt8Image]] = {part: images.read(folder, part) for part in wanted}
+    return simulated(images.name, parts, extent, drawn=drawn)
 
 
-def of_run(
-    run: TrainingRun, depths: Sequence[float], patches: int, *, drawn: bool = False
-) -> Material:
+def with_unseen(material: Material, name: str, folder: Path, extent: Extent) -> Material:
+    """Return it with the test fields of a data set that models did not learn from.
+
+    Controls stay as they were fitted.
+
+    Raises
+    ------
+    DataError
+        As :func:`of_data_set`.
+    """
+    other, short = of_data_set(name, folder, extent), Path(name).stem
+    called = {depth: f"{short} {depth}" for depth in other.conditions}
+    conditions = {called[depth]: tasks for depth, tasks in other.conditions.items()}
+    tuning = {called[depth]: material.tuning.get(depth, ()) for depth in other.conditions}
+    return replace(
+        material,
+        specimens=f"{material.specimens}; {short}: {other.specimens}",
+        conditions={**material.conditions, **conditions},
+        tuning={**material.tuning, **tuning},
+        unseen={**material.unseen, **dict.fromkeys(conditions, short)},
+    )
+
+
+def with_real(material: Material, name: str, stack: RealStack, patches: int) -> Material:
+    """Return it with a real stack, whose middle planes are judged by the fusion of all.
+
+    Raises
+    ------
+    SlideError, DataError
+        If it cannot be read, or has too few planes.
+    """
+    shape = stack.shape()
+    tasks = _with_squares([(Task(stack), shape)], min(patches, _REAL_SQUARES))
+    return replace(
+        material,
+        specimens=f"{material.specimens}; {name}: the middle planes of a real stack against the "
+        f"fusion of all by {REFERENCE}, the middle {shape[0]} x {shape[1]} px",
+        conditions={**material.conditions, name: tasks},
+        tuning={**material.tuning, name: ()},
+        unseen={**material.unseen, name: name},
+    )
+
+
+def of_run(run: TrainingRun, extent: Extent, *, drawn: bool = False) -> Material:
     """Return what a run keeps for the test: patches of its slides, or its data set's test part.
 
     Raises
@@ -282,7 +376,8 @@ def of_run(
     if data.slides or data.annotated is not None:
         corpus = gather(config, data, run)
         if corpus.test:
-            return _of_files(run, corpus.test, patches, [f for g in corpus.train for f in g.files])
+            train = [file for group in corpus.train for file in group.files]
+            return _of_files(run, corpus.test, extent.patches, train)
     images = sharp_images(config, data.images, Split.read(run.split_file))
     test = [] if images is None else images.read("test")
     if images is None or not test:
@@ -290,7 +385,9 @@ def of_run(
             f"The run {run.folder} keeps nothing for a test; name the data set's folder with "
             "--data."
         )
-    return simulated(images.name, test, images.read("train"), depths, patches, drawn=drawn)
+    return simulated(
+        images.name, {"test": test, "train": images.read("train")}, extent, drawn=drawn
+    )
 
 
 def _of_files(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from napari_focusfuse.benchmark_definition import CAMERA, SEEDS, Z_STEP_UM, simulate
+from napari_focusfuse.defocus import Float32Array
+from napari_focusfuse.error_bands import band_errors, overshoot, tone_change
 from napari_focusfuse.fusion.catalogue import (
     available_methods,
     detector_info,
@@ -20,27 +22,34 @@ from napari_focusfuse.fusion.catalogue import (
     model_info,
 )
 from napari_focusfuse.fusion.classical import ARGMAX, PLAIN
-from napari_focusfuse.fusion.method import FusionMethod, MethodInfo
-from napari_focusfuse.fusion.neural import BlurDetector, load_detector
+from napari_focusfuse.fusion.method import FusionMethod, MethodInfo, to_unit_range
+from napari_focusfuse.fusion.neural import BlurDetector, NeuralMethod, load_detector
 from napari_focusfuse.metrics import score
 from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import UInt8Image
 
+from .blur_ranks import Agreement, sharpest, sharpest_plane, spearman
+from .calibration import ErrorTally
 from .candidates import Candidate
 from .controls import gaussian, non_local_means, sharpness
-from .masks import Confusion, foreground
+from .masks import BoolImage, Confusion, foreground
 from .material import Sample, Task
+from .restoration import RESTORATIONS
 
 NOISE = 255 / CAMERA.electrons**0.5
 """Grey levels of shot noise on white: what the denoising controls are told."""
 LAYER0, LAYER0_OF_THREE, ORACLE = "layer 0", "layer 0 (of three)", "oracle selection"
-LAPLACIAN, ALL_BLURRED = "variance of Laplacian", "all blurred"
+LAPLACIAN, ALL_BLURRED, MIDDLE = "variance of Laplacian", "all blurred", "always the middle plane"
+
+SELECTIONS = ("argmax", "dtcwt", "pyramid")
+"""Methods of which the best is what a network of several planes has to beat."""
 
 Fuse = Callable[[Sample], UInt8Image]
+Infer = Callable[[Sample], tuple[UInt8Image, Float32Array | None]]
 Scores = dict[str, float]
 """Metric -> value, as :func:`napari_focusfuse.metrics.score` names them."""
-Kind = Literal["input", "control", "classical", "oracle", "model"]
+Kind = Literal["input", "control", "restoration", "classical", "oracle", "model"]
 
 
 @dataclass(frozen=True)
@@ -51,15 +60,37 @@ class Entry:
     planes: int
     fuse: Fuse
     kind: Kind = "model"
+    infer: Infer | None = None
+    """Fuses, and gives the (Y, X) error it expects, of models that expect one."""
+
+    def run(self, sample: Sample) -> tuple[UInt8Image, Float32Array | None]:
+        """Return the picture, and the (Y, X) error it expects, if any."""
+        return (self.fuse(sample), None) if self.infer is None else self.infer(sample)
 
 
 def apply(method: FusionMethod, planes: UInt8Image, sampling: Sampling | None = None) -> UInt8Image:
     """Fuse one (Z, Y, X, 3) stack without tiling, mirrored to a size the method takes."""
+    return infer(method, planes, sampling)[0]
+
+
+def infer(
+    method: FusionMethod, planes: UInt8Image, sampling: Sampling | None = None
+) -> tuple[UInt8Image, Float32Array | None]:
+    """Fuse one (Z, Y, X, 3) stack as :func:`apply`, and return the error expected, if it is.
+
+    Returns
+    -------
+    tuple
+        (Y, X, 3) picture, and (Y, X) mean absolute error to expect, in units of white, or None.
+    """
     if sampling is not None:
         method = method.at(sampling)
     height, width = planes.shape[1:3]
-    padded = mirrored(planes, method.info.multiple_of)
-    return to_uint8(method(padded[None].astype(np.float32) / 255.0)[0])[:height, :width]
+    stack = mirrored(planes, method.info.multiple_of)[None].astype(np.float32) / 255.0
+    if not (isinstance(method, NeuralMethod) and method.expects_error):
+        return to_uint8(method(stack)[0])[:height, :width], None
+    found = to_unit_range(method.infer(stack), method.info.title)[0, :height, :width]
+    return to_uint8(found[..., :3]), found[..., 3]
 
 
 def mirrored(planes: UInt8Image, multiple_of: int) -> UInt8Image:
@@ -83,10 +114,18 @@ def _mean(sample: Sample) -> UInt8Image:
     return np.rint(sample.central(3).mean(axis=0)).astype(np.uint8)
 
 
-def entries(candidates: Sequence[Candidate]) -> list[Entry]:
-    """Return the untouched plane, classical methods and controls, the oracle, and the models."""
+def entries(candidates: Sequence[Candidate], methods: Sequence[str] = ()) -> list[Entry]:
+    """Return the untouched plane, classical methods and controls, the oracle, and the models.
+
+    Parameters
+    ----------
+    methods
+        Of the classical methods and the controls that only denoise or average, only these; empty:
+        all.
+    """
     rows = [
         Entry(LAYER0, 1, lambda s: s.layer0, "input"),
+        *(_restoration(name, restored) for name, restored in RESTORATIONS.items()),
         Entry("layer 0, Gaussian", 1, lambda s: gaussian(s.layer0), "control"),
         Entry("layer 0, non-local means", 1, lambda s: non_local_means(s.layer0, NOISE), "control"),
         Entry(LAYER0_OF_THREE, 3, lambda s: s.layer0, "input"),
@@ -102,6 +141,9 @@ def entries(candidates: Sequence[Candidate]) -> list[Entry]:
         Entry(ORACLE, 3, oracle, "oracle"),
     ]
     argmax = next(row for row in rows if row.name == ARGMAX.name)
+    if methods:
+        optional = ("classical", "control")
+        rows = [row for row in rows if row.kind not in optional or row.name in methods]
     for candidate in candidates:
         if not candidate.marks_blur:
             method = load_method(model_info(candidate.file, candidate.card), "cpu")
@@ -118,7 +160,18 @@ def classical() -> list[MethodInfo]:
 def _entry(name: str, method: FusionMethod, kind: Kind) -> Entry:
     offsets = method.info.plane_offsets
     count = 3 if offsets is None else len(offsets)
-    return Entry(name, count, lambda s: apply(method, s.central(count), s.sampling(count)), kind)
+    expects = isinstance(method, NeuralMethod) and method.expects_error
+    return Entry(
+        name,
+        count,
+        lambda s: apply(method, s.central(count), s.sampling(count)),
+        kind,
+        (lambda s: infer(method, s.central(count), s.sampling(count))) if expects else None,
+    )
+
+
+def _restoration(name: str, restored: Callable[[UInt8Image], UInt8Image]) -> Entry:
+    return Entry(name, 1, lambda s: restored(s.layer0), "restoration")
 
 
 @dataclass(frozen=True)
@@ -131,6 +184,12 @@ class Result:
     """The same of each square."""
     masks: dict[str, Confusion] = field(default_factory=dict)
     """Counts of each blur mask, and of the same on cells only (``"..., cells"``)."""
+    expectations: dict[str, ErrorTally] = field(default_factory=dict)
+    """Model -> how its real errors compare with those it expected."""
+    ranks: dict[str, float] = field(default_factory=dict)
+    """Each blur mask -> Spearman's correlation of its soft value with the distance from focus."""
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    """Each blur mask -> how far the plane it calls sharpest lies from argmax's, real stacks."""
     shown: tuple[dict[str, UInt8Image], ...] = ()
     """Row, ``"truth 1"`` or ``"truth 3"`` -> picture, of each square that is shown."""
 
@@ -138,14 +197,19 @@ class Result:
 class Scorer:
     """Holds the loaded models in each process."""
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], methods: Sequence[str] = ()) -> None:
         fusing = any(not candidate.marks_blur for candidate in candidates)
-        self.rows = entries(candidates) if fusing else []
+        self.rows = entries(candidates, methods) if fusing else []
         self.detectors = {
             c.label: load_detector(detector_info(c.file, c.card))
             for c in candidates
             if c.marks_blur
         }
+
+    @property
+    def expects_error(self) -> bool:
+        """Whether some model says how far it expects to be off."""
+        return any(row.infer is not None for row in self.rows)
 
     def __call__(self, task: Task, threshold: float | None) -> Result:
         """Render and score one stack.
@@ -156,27 +220,73 @@ class Scorer:
             Sharpness below which the control calls a pixel blurred; None: no control.
         """
         sample = task.render()
+        if task.calibrates:
+            return Result(expectations=self._expectations(sample, task.border))
         whole: dict[str, Scores] = {}
         squares: tuple[dict[str, Scores], ...] = tuple({} for _ in task.squares)
         shown: tuple[dict[str, UInt8Image], ...] = tuple(
             {f"truth {n}": task.squares[index].cut(sample.truth(n)).copy() for n in (1, 3)}
             for index in task.shown
         )
-        for row in self.rows:
-            if not _fits(row, sample):
-                continue
-            fused, truth = row.fuse(sample), sample.truth(row.planes)
-            whole[row.name] = score(fused, truth, task.border)
+        expectations = {}
+        befores = {1: sample.layer0}
+        for row in (row for row in self.rows if _fits(row, sample)):
+            (fused, expected), truth = row.run(sample), sample.truth(row.planes)
+            if row.planes not in befores:
+                befores[row.planes] = sharpest(sample.central(row.planes))
+            whole[row.name] = judged(fused, truth, befores[row.planes], task.border)
+            if expected is not None:
+                tally = ErrorTally.of(fused, expected, truth, task.border)
+                expectations[row.name] = tally
             for square, found in zip(task.squares, squares, strict=True):
                 found[row.name] = score(square.cut(fused), square.cut(truth))
             for index, pictures in zip(task.shown, shown, strict=True):
                 pictures[row.name] = task.squares[index].cut(fused).copy()
-        return Result(whole, squares, self._masks(sample, threshold), shown)
+        soft = {name: _blurred(find, sample.layer0) for name, find in self.detectors.items()}
+        masks = self._masks(sample, soft, threshold)
+        ranks, agreement = self._ranks(sample, soft), self._agreement(sample)
+        return Result(whole, squares, masks, expectations, ranks, agreement, shown)
 
-    def _masks(self, sample: Sample, threshold: float | None) -> dict[str, Confusion]:
-        if not self.detectors:
+    def _expectations(self, sample: Sample, border: int) -> dict[str, ErrorTally]:
+        found = {}
+        for row in self.rows:
+            if row.infer is not None:
+                fused, expected = row.infer(sample)
+                assert expected is not None
+                found[row.name] = ErrorTally.of(fused, expected, sample.truth(row.planes), border)
+        return found
+
+    def _ranks(self, sample: Sample, soft: Mapping[str, Float32Array]) -> dict[str, float]:
+        """Compare soft masks, and the control's sharpness, with the distance from focus."""
+        if sample.height_um is None or not soft:
             return {}
-        masks = {name: _mask(find, sample.layer0) for name, find in self.detectors.items()}
+        distance = np.abs(sample.height_um)
+        values = {**soft, LAPLACIAN: -sharpness(sample.layer0)}
+        everywhere = np.ones_like(sample.known)
+        cells = foreground(sample.truth_one)
+        found = {name: spearman(value, distance, everywhere) for name, value in values.items()}
+        on_cells = {f"{n}, cells": spearman(v, distance, cells) for n, v in values.items()}
+        return found | on_cells
+
+    def _agreement(self, sample: Sample) -> dict[str, Agreement]:
+        """Compare, on a stack of which no blur is known, which plane each model finds sharpest."""
+        if sample.known.any() or not self.detectors:
+            return {}
+        truth, cells = sharpest_plane(sample.planes), foreground(sample.truth_one)
+        found = {
+            name: np.stack([_blurred(find, plane) for plane in sample.planes]).argmin(axis=0)
+            for name, find in self.detectors.items()
+        }
+        found[LAPLACIAN] = np.stack([sharpness(plane) for plane in sample.planes]).argmax(axis=0)
+        found[MIDDLE] = np.full_like(truth, len(sample.planes) // 2)
+        return {name: Agreement.of(planes, truth, cells) for name, planes in found.items()}
+
+    def _masks(
+        self, sample: Sample, soft: Mapping[str, Float32Array], threshold: float | None
+    ) -> dict[str, Confusion]:
+        if not (soft and sample.known.any()):
+            return {}
+        masks: dict[str, BoolImage] = {name: values >= 0.5 for name, values in soft.items()}
         if threshold is not None:
             masks[LAPLACIAN] = sharpness(sample.layer0) < threshold
         masks[ALL_BLURRED] = np.ones_like(sample.blurred)
@@ -202,12 +312,31 @@ class Scorer:
         return {name: float(np.mean(values)) for name, values in changes.items() if values}
 
 
-def _mask(detector: BlurDetector, layer: UInt8Image) -> np.ndarray:
+def judged(
+    fused: UInt8Image, truth: UInt8Image, before: UInt8Image, border: int
+) -> dict[str, float]:
+    """Return all that is said of a whole picture: every metric, the bands of its error, its tone.
+
+    Parameters
+    ----------
+    before
+        What it was made from: the plane, or the selection of several that networks start from.
+    """
+    largest, rms = tone_change(fused, before, border)
+    return {
+        **score(fused, truth, border),
+        **band_errors(fused, truth, border),
+        "overshoot": overshoot(fused, truth, border),
+        "tone, largest": largest,
+        "tone, RMS": rms,
+    }
+
+
+def _blurred(detector: BlurDetector, layer: UInt8Image) -> Float32Array:
+    """Return the (Y, X) probability that a layer is blurred."""
     height, width = layer.shape[:2]
     padded = mirrored(layer[None], detector.info.multiple_of)
-    blurred = detector(padded[None].astype(np.float32) / 255.0)[0, :height, :width, 0]
-    mask: np.ndarray = blurred >= 0.5
-    return mask
+    return detector(padded[None].astype(np.float32) / 255.0)[0, :height, :width, 0]
 
 
 def _fits(row: Entry, sample: Sample) -> bool:
@@ -223,9 +352,9 @@ _scorers: list[Scorer] = []
 Score = Callable[[Sequence[Task], float | None], Iterator[Result]]
 
 
-def _start_worker(candidates: Sequence[Candidate]) -> None:
+def _start_worker(candidates: Sequence[Candidate], methods: Sequence[str]) -> None:
     torch.set_num_threads(1)  # a process a core; more threads would only wait for each other
-    _scorers[:] = [Scorer(candidates)]
+    _scorers[:] = [Scorer(candidates, methods)]
 
 
 def _score(task: Task, threshold: float | None) -> Result:
@@ -234,7 +363,10 @@ def _score(task: Task, threshold: float | None) -> Result:
 
 @contextmanager
 def scoring(
-    candidates: Sequence[Candidate], jobs: int, scorer: Scorer | None = None
+    candidates: Sequence[Candidate],
+    jobs: int,
+    scorer: Scorer | None = None,
+    methods: Sequence[str] = (),
 ) -> Iterator[Score]:
     """Give a function that scores tasks in ``jobs`` processes; with one job, in this one.
 
@@ -242,13 +374,15 @@ def scoring(
     ----------
     scorer
         What this process would use; None: made if it is needed.
+    methods
+        As :func:`entries` takes them.
     """
     if jobs == 1:
-        here = scorer or Scorer(candidates)
+        here = scorer or Scorer(candidates, methods)
         yield lambda tasks, threshold: (here(task, threshold) for task in tasks)
         return
     spawn = get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(
-        jobs, mp_context=spawn, initializer=_start_worker, initargs=(candidates,)
+        jobs, mp_context=spawn, initializer=_start_worker, initargs=(candidates, methods)
     ) as pool:
         yield lambda tasks, threshold: pool.map(_score, tasks, [threshold] * len(tasks))

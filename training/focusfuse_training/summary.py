@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 
+from .blur_ranks import Agreement
+from .calibration import ErrorTally
 from .candidates import Candidate
 from .masks import Confusion
 from .material import Sample
-from .scoring import LAYER0, LAYER0_OF_THREE, Entry, Result, Scores
+from .scoring import LAYER0, LAYER0_OF_THREE, SELECTIONS, Entry, Result, Scores
 
 MASK_SCORES = ("iou", "iou_sharp", "precision", "recall")
 SAME = 1e-3
@@ -58,24 +60,44 @@ class Condition:
     images: Mapping[str, Sequence[Scores]]
     """Row -> scores of each square."""
     masks: Mapping[str, Confusion]
+    expectations: Mapping[str, ErrorTally] = field(default_factory=dict)
+    """Model -> how its errors compare with those it expected."""
+    ranks: Mapping[str, float] = field(default_factory=dict)
+    """Blur mask -> Spearman's correlation with the distance from focus, mean of the stacks."""
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    """Blur mask -> how far the plane it calls sharpest is off, of a real stack."""
+    unseen: str = ""
+    """What the specimens are if they are of another kind than models learn from."""
+    depth_um: float = 0.0
+    """Heights are spread over plus and minus this; 0: unknown."""
     shown: tuple[Mapping[str, Any], ...] = ()
     """The pictures of :attr:`Result.shown`."""
 
     @classmethod
-    def of(cls, name: str, entries: Sequence[Entry], results: Sequence[Result]) -> Condition:
+    def of(
+        cls,
+        name: str,
+        entries: Sequence[Entry],
+        results: Sequence[Result],
+        *,
+        unseen: str = "",
+        depth_um: float = 0.0,
+    ) -> Condition:
         """Sort results by row; a row that some stack does not allow is left out."""
         squares = [square for result in results for square in result.squares]
         rows = tuple(row for row in entries if all(row.name in r.whole for r in results))
-        counts = {
-            mask: sum((result.masks[mask] for result in results), Confusion())
-            for mask in results[0].masks
-        }
+        first = results[0]
         return cls(
             name,
             rows,
             {row.name: [result.whole[row.name] for result in results] for row in rows},
             {row.name: [square[row.name] for square in squares] for row in rows},
-            counts,
+            {n: sum((r.masks[n] for r in results), Confusion()) for n in first.masks},
+            total_expectations(results),
+            {n: Spread.of(r.ranks[n] for r in results).mean for n in first.ranks},
+            {n: sum((r.agreement[n] for r in results), Agreement()) for n in first.agreement},
+            unseen,
+            depth_um,
             tuple(pictures for result in results for pictures in result.shown),
         )
 
@@ -139,25 +161,41 @@ class Condition:
             for name, stacks in self.whole.items()
         }
 
-    def error_ratios(self) -> dict[str, float]:
-        """Return (1 - SSIM-paper) of each model over the best it competes with.
+    def rival(self, planes: int) -> str:
+        """Return the row that a model of so many planes has to beat.
 
-        A model of several planes competes with the best classical method, a model of one plane
-        with its own input.
+        With one plane that is its own input; with several the best of :data:`SELECTIONS` here, or
+        the untouched layer where that is better.
         """
-        error = {name: 1 - scores["SSIM-paper"] for name, scores in self.table().items()}
-        selections = [row.name for row in self.rows if row.kind == "classical" and row.planes > 1]
-        ratios = {}
-        for row in (row for row in self.rows if row.kind == "model" and row.name in error):
-            rivals = [LAYER0] if row.planes == 1 else [*selections, LAYER0_OF_THREE]
-            best = min(error[name] for name in rivals)
-            ratios[row.name] = error[row.name] / best if best else math.inf
-        return ratios
+        if planes == 1:
+            return LAYER0
+        known = [name for name in (*SELECTIONS, LAYER0_OF_THREE) if name in self.whole]
+        return min(known, key=lambda name: self.error(name))
+
+    def error(self, row: str) -> float:
+        """Return 1 - SSIM-paper of a row, mean of the whole stacks."""
+        return 1 - Spread.of(scores["SSIM-paper"] for scores in self.whole[row]).mean
+
+    def error_ratio(self, row: Entry, rival: str | None = None) -> float:
+        """Return the error of a row over its rival's; None: :meth:`rival`."""
+        least = self.error(self.rival(row.planes) if rival is None else rival)
+        return self.error(row.name) / least if least else math.inf
+
+    def models(self) -> list[Entry]:
+        """Return the rows of models that were scored now."""
+        return [row for row in self.rows if row.kind == "model" and row.name in self.whole]
+
+    def error_ratios(self) -> dict[str, float]:
+        """Return the :meth:`error_ratio` of each model."""
+        return {row.name: self.error_ratio(row) for row in self.models()}
 
     def mask_scores(self) -> dict[str, dict[str, float]]:
         """Return the scores of each blur mask over all stacks."""
         return {
-            name: {key: float(getattr(count, key)) for key in MASK_SCORES}
+            name: {
+                **{key: float(getattr(count, key)) for key in MASK_SCORES},
+                **({"spearman": self.ranks[name]} if name in self.ranks else {}),
+            }
             for name, count in self.masks.items()
         }
 
@@ -167,7 +205,12 @@ class Condition:
         return {
             "table": self.table(),
             "error_ratio": self.error_ratios(),
+            "rivals": {n: self.rival(n) for n in sorted({r.planes for r in self.models()})},
             "masks": self.mask_scores(),
+            "agreement": {
+                name: {"exact": found.exact, "within one plane": found.within_one}
+                for name, found in self.agreement.items()
+            },
             "planes": {row.name: row.planes for row in self.rows},
             "models": [row.name for row in self.rows if row.kind == "model"],
             "images": {
@@ -179,6 +222,30 @@ class Condition:
 
 def _gone(sample: Sample) -> UInt8Image:
     raise ValueError("the row was scored earlier; its model is not here")
+
+
+def total_expectations(results: Iterable[Result]) -> dict[str, ErrorTally]:
+    """Return each model's tally of errors over all stacks."""
+    total: dict[str, ErrorTally] = {}
+    for result in results:
+        for name, tally in result.expectations.items():
+            total[name] = total.get(name, ErrorTally()) + tally
+    return total
+
+
+TEST = "test fields, all depths"
+"""What the specimens are called that are like those models learn from."""
+
+
+def expectations(conditions: Sequence[Condition]) -> dict[str, dict[str, ErrorTally]]:
+    """Return the tallies of errors of each kind of specimen, over its depths, by model."""
+    found: dict[str, dict[str, ErrorTally]] = {}
+    for condition in conditions:
+        depths = ", all depths" if condition.depth_um else ""
+        total = found.setdefault(f"{condition.unseen}{depths}" if condition.unseen else TEST, {})
+        for name, tally in condition.expectations.items():
+            total[name] = total.get(name, ErrorTally()) + tally
+    return found
 
 
 def pairs(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Candidate]]:

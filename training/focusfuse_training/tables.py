@@ -50,6 +50,7 @@ def tables(condition: Condition, candidates: Sequence[Candidate]) -> list[Table]
         _seeds(condition, candidates),
         _whole(condition),
         _masks(condition),
+        _agreement(condition),
     ]
     return [table for table in found if table.rows]
 
@@ -131,11 +132,25 @@ def _whole(condition: Condition) -> Table:
 def _masks(condition: Condition) -> Table:
     rows, records = [], []
     for name, scores in condition.mask_scores().items():
-        rows.append((name, *(f"{scores[key]:.3f}" for key in MASK_SCORES)))
-        spreads = {key: Spread(scores[key], math.nan, 1) for key in MASK_SCORES}
+        keys = [key for key in (*MASK_SCORES, "spearman") if key in scores]
+        cells = [f"{scores[key]:.3f}" for key in keys]
+        rows.append((name, *cells, *["–"] * (1 + len(MASK_SCORES) - len(keys))))
+        spreads = {key: Spread(scores[key], math.nan, 1) for key in keys}
         records += list(_records("masks", condition.name, name, spreads))
-    columns = ("blur mask", "IoU", "IoU of sharp", "precision", "recall")
+    columns = ("blur mask", "IoU", "IoU of sharp", "precision", "recall", "Spearman with |z|")
     return Table(f"Blur masks, {condition.name}", columns, tuple(rows), tuple(records))
+
+
+def _agreement(condition: Condition) -> Table:
+    rows, records = [], []
+    for name, found in condition.agreement.items():
+        rows.append((name, f"{found.exact:.3f}", f"{found.within_one:.3f}"))
+        shares = {"exact": found.exact, "within one": found.within_one}
+        spreads = {key: Spread(value, math.nan, 1) for key, value in shares.items()}
+        records += list(_records("sharpest plane", condition.name, name, spreads))
+    title = f"Sharpest plane on cells, as Laplacian energy names it, {condition.name}"
+    columns = ("blur mask", "same plane", "same or next")
+    return Table(title, columns, tuple(rows), tuple(records))
 
 
 def _records(
