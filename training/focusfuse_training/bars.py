@@ -117,8 +117,8 @@ def _of_masks(condition: Condition) -> Iterator[Bar]:
         own = {"IoU": (condition.masks[mask].iou, IOU)}
         others = {"IoU": condition.masks[control].iou} if control in condition.masks else {}
         if mask in condition.ranks:
-            own["Spearman with |z|"] = condition.ranks[mask], SPEARMAN
-            others["Spearman with |z|"] = condition.ranks[control]
+            own["Spearman with defocus"] = condition.ranks[mask], SPEARMAN
+            others["Spearman with defocus"] = condition.ranks[control]
         for word, (value, least) in own.items():
             yield Bar(word, mask, condition.name, value, low=least)
             if word in others:

@@ -137,7 +137,7 @@ def _masks(condition: Condition) -> Table:
         rows.append((name, *cells, *["–"] * (1 + len(MASK_SCORES) - len(keys))))
         spreads = {key: Spread(scores[key], math.nan, 1) for key in keys}
         records += list(_records("masks", condition.name, name, spreads))
-    columns = ("blur mask", "IoU", "IoU of sharp", "precision", "recall", "Spearman with |z|")
+    columns = ("blur mask", "IoU", "IoU of sharp", "precision", "recall", "Spearman with defocus")
     return Table(f"Blur masks, {condition.name}", columns, tuple(rows), tuple(records))
 
 

@@ -35,6 +35,33 @@ def evaluate(
     patches: Annotated[
         int | None, typer.Option("--patches", metavar="N", help="Images of the tables (30).")
     ] = None,
+    unseen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unseen",
+            metavar="DATA_SET=DIR",
+            help="Score on another data set's test fields as well, as in lbc=images/.",
+        ),
+    ] = None,
+    stack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stack",
+            metavar="NAME=PATH",
+            help="Score on a real stack as well: its middle layers against the fusion of all.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", help="Stacks of each field, 1 to 5 (5).")
+    ] = None,
+    side: Annotated[
+        int | None,
+        typer.Option("--side", metavar="PX", help="Middle of each field that is imaged (all)."),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", metavar="NAME,...", help="Only these classical methods."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", help="Processes (default: one a core).")
     ] = None,
@@ -56,12 +83,18 @@ def evaluate(
         "--data": data,
         "--depths": depths,
         "--patches": patches,
+        "--seeds": seeds,
+        "--side": side,
+        "--methods": methods,
         "--jobs": jobs,
         "--beside": beside,
     }
     for option, value in options.items():
         if value is not None:
             arguments += [option, str(value)]
+    for option, named in (("--unseen", unseen), ("--stack", stack)):
+        for word in named or ():
+            arguments += [option, word]
     if drawn:
         arguments.append("--drawn")
     raise typer.Exit(run_trainer(arguments, "evaluate"))
