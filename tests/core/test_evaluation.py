@@ -8,26 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from shell import run_process
 
 from focusfuse_training import evaluate as program
+from focusfuse_training.benchmark_sets import BENCHMARK_SETS
 from focusfuse_training.candidates import find_candidates
 from focusfuse_training.evaluate import main
 from focusfuse_training.figures import figures, inset
 from focusfuse_training.masks import Confusion
-from focusfuse_training.material import (
-    Extent,
-    Sample,
-    Square,
-    Task,
-    of_data_set,
-    of_run,
-    squares_in,
-)
+from focusfuse_training.material import Extent, of_data_set, of_run, squares_in
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, oracle
 from focusfuse_training.stack import StackFile, TrainingStack
 from focusfuse_training.summary import Condition, OtherImagesError, Spread
 from focusfuse_training.tables import in_paper, tables
+from focusfuse_training.task import Sample, Square, Task
 from napari_focusfuse.fusion.catalogue import blur_companion, load_method, model_info
 from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.metrics import VARIANTS, score
@@ -92,9 +87,30 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     (folder / "images").mkdir()
     images, out = draw_images(folder / "images"), folder / "out"
     words = [*map(str, save_models(folder / "models")), "small-blur"]
-    words += ["--data", str(images), "--data-set", str(images / "drawn.toml"), "--out", str(out)]
-    code = main([*words, "--depths", "8", "--patches", "5", "--jobs", "1"])
+    drawn = str(images / "drawn.toml")
+    words += ["--data", str(images), "--data-set", drawn, "--out", str(out)]
+    words += ["--unseen", f"{unseen_of(images)}={images}", "--stack", f"algae={planes_in(folder)}"]
+    code = main([*words, "--depths", "8", "--patches", "2", "--seeds", "2", "--jobs", "1"])
     return Evaluation(code, images, folder / "models", out)
+
+
+def unseen_of(images: Path) -> Path:
+    """A data set of the same test image and nothing else."""
+    kept = (images / "drawn.toml").read_text().split("[test]")
+    head = kept[0].split("[train]")[0] + "[train]\n[validation]\n[calibration]\n[test]"
+    path = images / "other.toml"
+    path.write_text(head + kept[1])
+    return path
+
+
+def planes_in(folder: Path) -> Path:
+    """Five planes of one drawn stack, a picture each, at twice the size."""
+    stack = BENCHMARK_SETS[0].stack(4.0, 0, 5, (96, 96))
+    (folder / "planes").mkdir()
+    for number, plane in enumerate(stack.planes):
+        picture = Image.fromarray(plane.repeat(2, axis=0).repeat(2, axis=1))
+        picture.save(folder / "planes" / f"plane_{number}.png")
+    return folder / "planes"
 
 
 def test_everything_is_written(done: Evaluation) -> None:
@@ -107,8 +123,9 @@ def test_everything_is_written(done: Evaluation) -> None:
         assert f"### {part}" in text
     assert "7 steps" in text
     assert "width 4" in text
-    assert "test split, simulated defocus, seeds 0 to 4" in text
+    assert "test split, simulated defocus, seeds 0 to 1" in text
     assert "Command: `focusfuse evaluate" in text
+    assert set(done.scores) >= {"8 um", "other 8 um", "algae"}
 
 
 def test_the_papers_names_stand_beside_ours(done: Evaluation) -> None:
@@ -121,14 +138,14 @@ def test_the_papers_names_stand_beside_ours(done: Evaluation) -> None:
 
 def test_the_page_needs_no_other_file(done: Evaluation) -> None:
     page = (done.out / "index.html").read_text()
-    assert page.count("<img") == 4
-    assert page.count('src="data:image/') == 4
+    assert page.count("<img") == 12
+    assert page.count('src="data:image/') == 12
     assert "://" not in page  # not "http", which base64 may spell by chance
     assert "<link" not in page
 
 
 def test_numbers_are_those_of_the_metrics(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 2, 2))
     tasks = material.conditions["8 um"]
     file = done.out / "one.safetensors"
     method, argmax = load_neural(model_info(file, read_card(file))), load_method("argmax", "cpu")
@@ -157,7 +174,7 @@ def test_the_catalogue_decides_which_classical_methods_are_judged(done: Evaluati
 
 
 def test_no_plane_is_nearer_the_truth_than_the_oracle(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 2, 2))
     sample = material.conditions["8 um"][0].render()
     best = score(oracle(sample), sample.truth_three, 32)["SSIM-paper"]
     for plane in sample.planes:
@@ -198,7 +215,7 @@ def test_a_blur_mask_is_counted_where_the_truth_is_known(tmp_path: Path) -> None
     TrainingStack(stack, stack[0], stack[0], blurred).save(path)
     assert StackFile(path).shape == (64, 64)
     result = Scorer(find_candidates(["small-blur"]))(Task(path), None)
-    assert result.masks["all blurred"] == Confusion(hits=8 * 64, false_alarms=24 * 64)
+    assert result.blur.masks["all blurred"] == Confusion(hits=8 * 64, false_alarms=24 * 64)
     assert result.whole == {}
 
 
@@ -239,7 +256,7 @@ def test_a_row_that_some_stack_does_not_allow_is_left_out() -> None:
 
 
 def test_models_of_an_earlier_evaluation_join_those_of_the_same_images(done: Evaluation) -> None:
-    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 5))
+    material = of_data_set(str(done.images / "drawn.toml"), done.images, Extent((8.0,), 2, 2))
     scorer, earlier = Scorer([]), done.scores["8 um"]
     rows = [Entry("layer 0", 1, Sample.layer0.fget, "input")]  # type: ignore[attr-defined]
     scorer.rows = rows

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from .blur_scores import ALL_BLURRED, CELLS, LAPLACIAN, MIDDLE
 from .calibration import COVERAGE, LARGE
 from .restoration import RESTORATIONS
-from .scoring import ALL_BLURRED, LAPLACIAN, MIDDLE
 from .summary import TEST, Condition, expectations
 from .tables import Table
 
@@ -20,6 +20,8 @@ KEPT = 0.70
 """Share of its gain that a model keeps on specimens of another kind."""
 TONE = 0.5
 """Grey levels by which tone may change."""
+CHANGE = 1.0
+"""Grey levels by which sharp input may change on average."""
 COVERED = (COVERAGE - 0.02, COVERAGE + 0.02)
 AUROC, IOU, SPEARMAN = 0.85, 0.85, 0.85
 
@@ -54,17 +56,28 @@ class Bar:
         )
 
 
-def bars(conditions: Sequence[Condition], factors: Mapping[str, float]) -> list[Bar]:
+def bars(
+    conditions: Sequence[Condition],
+    factors: Mapping[str, float],
+    sharp: Mapping[str, float],
+    papers: Sequence[str] = (),
+) -> list[Bar]:
     """Return every bar, model by model.
 
     Parameters
     ----------
     factors
         Model -> factor of its intervals, found on the calibration part.
+    sharp
+        Model -> mean change of sharp input, in grey levels.
+    papers
+        Models with the paper's generator, to which the others are compared.
     """
-    found = [bar for condition in conditions for bar in _of_condition(condition)]
+    found = [bar for condition in conditions for bar in _of_condition(condition, papers)]
     found += _kept(conditions)
     found += _honest(conditions, factors)
+    what = "mean change of sharp input, grey levels"
+    found += [Bar(what, name, "in focus", change, high=CHANGE) for name, change in sharp.items()]
     return sorted(found, key=lambda bar: bar.model)
 
 
@@ -86,7 +99,7 @@ def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _of_condition(condition: Condition) -> Iterator[Bar]:
+def _of_condition(condition: Condition, papers: Sequence[str]) -> Iterator[Bar]:
     for row in condition.models():
         name, rival = row.name, condition.rival(row.planes)
         ratio = condition.error_ratio(row)
@@ -97,13 +110,17 @@ def _of_condition(condition: Condition) -> Iterator[Bar]:
             at_most = THREE_PLANES[condition.depth_um]
         yield Bar(f"1 - SSIM over that of {rival}", name, condition.name, ratio, high=at_most)
         if row.planes == 1:
-            restored = min(condition.error(other) for other in RESTORATIONS)
-            over = condition.error(name) / restored if restored else math.inf
-            what = "1 - SSIM over that of the best classical restoration"
-            yield Bar(what, name, condition.name, over, high=1.0)
+            best = min(RESTORATIONS, key=condition.error)
+            what = f"1 - SSIM over that of {best}, the best classical restoration"
+            yield Bar(what, name, condition.name, condition.error_ratio(row, best), high=1.0)
         elif "evidence" in condition.whole:
             over = condition.error_ratio(row, "evidence")
             yield Bar("1 - SSIM over that of evidence", name, condition.name, over)
+        for paper in (r for r in condition.models() if r.name in papers and r.planes == row.planes):
+            if name not in papers:
+                over = condition.error_ratio(row, paper.name)
+                what = f"1 - SSIM over that of {paper.name}"
+                yield Bar(what, name, condition.name, over, high=1.0)
         largest = max(scores["tone, largest"] for scores in condition.whole[name])
         of_what = "its input" if row.planes == 1 else "its selection"
         what = f"largest change of tone from {of_what}, grey levels"
@@ -113,25 +130,27 @@ def _of_condition(condition: Condition) -> Iterator[Bar]:
 
 def _of_masks(condition: Condition) -> Iterator[Bar]:
     for mask in (mask for mask in condition.masks if not _is_control(mask)):
-        control = LAPLACIAN + (", cells" if mask.endswith(", cells") else "")
-        own = {"IoU": (condition.masks[mask].iou, IOU)}
-        others = {"IoU": condition.masks[control].iou} if control in condition.masks else {}
+        model, where = mask.removesuffix(CELLS), CELLS if mask.endswith(CELLS) else ""
+        name = condition.name + where
+        overlap = condition.masks[mask].iou
+        yield Bar("IoU", model, name, overlap, low=IOU)
+        for control in (ALL_BLURRED, LAPLACIAN):
+            if control + where in condition.masks:
+                more = overlap - condition.masks[control + where].iou
+                yield Bar(f"IoU less that of {control}", model, name, more, low=0.0)
         if mask in condition.ranks:
-            own["Spearman with defocus"] = condition.ranks[mask], SPEARMAN
-            others["Spearman with defocus"] = condition.ranks[control]
-        for word, (value, least) in own.items():
-            yield Bar(word, mask, condition.name, value, low=least)
-            if word in others:
-                more = value - others[word]
-                yield Bar(f"{word} less that of {LAPLACIAN}", mask, condition.name, more, low=0.0)
-    for mask in (mask for mask in condition.agreement if not _is_control(mask)):
-        found = condition.agreement[mask]
-        yield Bar("names the sharpest plane", mask, condition.name, found.exact)
-        yield Bar("names it or a neighbour", mask, condition.name, found.within_one)
+            rank = condition.ranks[mask]
+            more = rank - condition.ranks[LAPLACIAN + where]
+            yield Bar("Spearman with defocus", model, name, rank, low=SPEARMAN)
+            yield Bar(f"Spearman less that of {LAPLACIAN}", model, name, more, low=0.0)
+    for model in (model for model in condition.agreement if not _is_control(model)):
+        found = condition.agreement[model]
+        yield Bar("names the sharpest plane", model, condition.name, found.exact)
+        yield Bar("names it or a neighbour", model, condition.name, found.within_one)
 
 
 def _is_control(mask: str) -> bool:
-    return mask.removesuffix(", cells") in (LAPLACIAN, ALL_BLURRED, MIDDLE)
+    return mask.removesuffix(CELLS) in (LAPLACIAN, ALL_BLURRED, MIDDLE)
 
 
 def _kept(conditions: Sequence[Condition]) -> Iterator[Bar]:

@@ -12,14 +12,12 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_focusfuse.benchmark_definition import BORDER_PX, DEPTHS_UM, SEEDS
-from napari_focusfuse.error_bands import BANDS, COARSE_PX
-from napari_focusfuse.metrics import VARIANTS
+from napari_focusfuse.benchmark_definition import DEPTHS_UM, SEEDS
 from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.training_run import TrainingRun
 
@@ -29,12 +27,14 @@ from .command import Parser, UsageError, make_folder, write_files
 from .controls import fit_threshold
 from .figures import PACKAGE, can_draw
 from .findings import Findings
-from .material import Extent, Material, Task, of_data_set, of_run, with_real, with_unseen
+from .heading import heading, said
+from .material import Extent, Material, of_data_set, of_run, with_real, with_unseen
 from .pages import Report
 from .real_stack import RealStack
-from .scoring import SELECTIONS, Scorer, scoring
+from .scoring import Result, Score, Scorer, scoring
 from .summary import Condition, total_expectations
 from .tables import to_csv
+from .task import Task
 
 log = logging.getLogger(__name__)
 
@@ -89,38 +89,45 @@ def evaluate(request: Request) -> Findings:
     make_folder(request.out)
     candidates = adopt(found, request.out)
     scorer = Scorer(candidates, request.methods)
-    sharp = scorer.change_on_sharp(material.sharp)
-    log.info("mean change of sharp input: %s", sharp)
-    jobs = request.jobs or os.cpu_count() or 1
-    with scoring(candidates, jobs, scorer, request.methods) as score:
-        calibrating = material.calibration if scorer.expects_error else ()
-        tallies = total_expectations(score(calibrating, None))
-        findings = Findings(sharp, {name: tally.factor() for name, tally in tallies.items()})
-        log.info("factors of 90 %% intervals: %s", findings.factors)
-        thresholds = _thresholds(material) if scorer.detectors else {}
-        # All are begun at once, so that no process waits while pictures are drawn here.
-        begun = {n: score(tasks, thresholds.get(n)) for n, tasks in material.conditions.items()}
-        for name, tasks in material.conditions.items():
-            found_here = Condition.of(
+    with scoring(candidates, request.jobs or os.cpu_count() or 1, scorer, request.methods) as score:
+        findings, begun = _begin(material, scorer, score, candidates)
+        for name, results in begun.items():
+            condition = Condition.of(
                 name,
                 scorer.rows,
-                list(begun[name]),
+                list(results),
                 unseen=material.unseen.get(name, ""),
-                depth_um=tasks[0].depth_um,
+                depth_um=material.conditions[name][0].depth_um,
             )
             if name in earlier:
-                found_here = found_here.beside(earlier[name])
-            findings.conditions.append(found_here)
-            log.info("%s: %s %s", name, found_here.error_ratios(), found_here.mask_scores())
-            head = (*_head(material, findings, candidates), *_said(earlier, findings.conditions))
-            _write(request, candidates, head, findings)
-            for candidate in candidates:
-                noted, factor = (
-                    findings.of_model(candidate.label),
-                    findings.factors.get(candidate.label),
-                )
-                note_scores(candidate, noted, factor)
+                condition = condition.beside(earlier[name])
+            findings.conditions.append(condition)
+            log.info("%s: %s %s", name, condition.error_ratios(), condition.mask_scores())
+            sentences = heading(material, findings, candidates)
+            sentences += tuple(said(earlier, findings.conditions))
+            _write(request, candidates, sentences, findings)
     return findings
+
+
+def _begin(
+    material: Material, scorer: Scorer, score: Score, candidates: Sequence[Candidate]
+) -> tuple[Findings, dict[str, Iterator[Result]]]:
+    """Begin all conditions at once, so that no process waits while pictures are drawn here.
+
+    Returns
+    -------
+    tuple
+        What holds for all conditions, and the results of each as they come.
+    """
+    calibrating = score(material.calibration if scorer.expects_error else (), None)
+    thresholds = _thresholds(material) if scorer.detectors else {}
+    begun = {n: score(tasks, thresholds.get(n)) for n, tasks in material.conditions.items()}
+    sharp = scorer.change_on_sharp(material.sharp)
+    log.info("mean change of sharp input: %s", sharp)
+    factors = {name: tally.factor() for name, tally in total_expectations(calibrating).items()}
+    log.info("factors of 90 %% intervals: %s", factors)
+    papers = [c.label for c in candidates if c.card.architecture == "generator"]
+    return Findings(sharp, factors, papers), begun
 
 
 def _material(request: Request) -> Material:
@@ -157,17 +164,6 @@ def _earlier(path: Path) -> dict[str, Any]:
     return found
 
 
-def _said(earlier: Mapping[str, Any], conditions: Sequence[Condition]) -> Iterator[str]:
-    """Yield what the earlier evaluation said of the models that join the tables."""
-    if not earlier:
-        return
-    yield f"Rows of an earlier evaluation of the same images: `{earlier['about']['command']}`"
-    labels = {row.name for c in conditions for row in c.rows if row.name not in c.whole}
-    for sentence in earlier["about"]["head"]:
-        if sentence.partition(":")[0] in labels:
-            yield sentence
-
-
 def _thresholds(material: Material) -> dict[str, float | None]:
     """Fit the control's threshold for every condition, once for those fitted on the same stacks."""
     fitted: dict[int, float | None] = {}
@@ -200,36 +196,9 @@ def _write(
     contents = {name: text.encode() for name, text in texts.items()}
     contents |= {figure.name: figure.content for *_, drawn in sections for figure in drawn}
     write_files(request.out, contents)
-
-
-def _head(
-    material: Material, findings: Findings, candidates: Sequence[Candidate]
-) -> tuple[str, ...]:
-    squares = [square for c in material.conditions.values() for t in c for square in t.squares]
-    sides = sorted({square.side for square in squares})
-    counts = {sum(len(task.squares) for task in c) for c in material.conditions.values()}
-    count = " or ".join(map(str, sorted(counts, reverse=True)))
-    size = " or ".join(map(str, sides))
-    sentences = [
-        f"Data: {material.specimens}",
-        f"Conditions: {', '.join(condition.name for condition in findings.conditions)} (simulated "
-        "heights spread over plus and minus so much)",
-        f"Images: {count} squares of {size} px a condition; a cell is the mean over them ± "
-        "their sample standard deviation",
-        f"Whole stacks are scored without their outer {BORDER_PX} px where they are simulated",
-        *(f"{name}: {text}" for name, text in VARIANTS.items()),
-        *(f"{name}: {text}" for name, text in BANDS.items()),
-        "overshoot: by how much colours leave the truth's range in 5 x 5 px, mean, grey levels",
-        f"tone: change above sigma {COARSE_PX:g} px from the input (one plane) or the selection by "
-        "Laplacian energy (several), grey levels",
-        f"rival: the input (one plane), or the best of {', '.join(SELECTIONS)} and the untouched "
-        "layer (several), by mean SSIM-paper",
-        "90 % intervals: |output - truth| <= factor x expected error + half a grey level, the "
-        "factor by split conformal prediction on the calibration part, which is "
-        f"{len({id(task.source) for task in material.calibration})} field(s): nothing is "
-        "guaranteed for other fields, so coverage there is measured",
-    ]
-    return (*sentences, *(candidate.sentence() for candidate in candidates))
+    for candidate in candidates:
+        noted = findings.of_model(candidate.label)
+        note_scores(candidate, noted, findings.factors.get(candidate.label))
 
 
 # ---------------------------------------------------------------------- command line

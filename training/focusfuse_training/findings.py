@@ -25,12 +25,14 @@ class Findings:
     """Model -> mean change of sharp input, in grey levels."""
     factors: Mapping[str, float]
     """Model -> factor by which its expected errors become 90 % intervals."""
+    papers: Sequence[str] = ()
+    """Models with the paper's generator."""
     conditions: list[Condition] = field(default_factory=list)
     _drawn: dict[str, tuple[Figure, ...]] = field(default_factory=dict)
 
     def bars(self) -> list[Bar]:
         """Return what the models are expected to reach, and what they do."""
-        return bars(self.conditions, self.factors)
+        return bars(self.conditions, self.factors, self.sharp, self.papers)
 
     def sections(self, candidates: Sequence[Candidate]) -> tuple[Section, ...]:
         """Return the bars, then the tables and figures of every condition."""

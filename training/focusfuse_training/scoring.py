@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,24 +23,23 @@ from napari_focusfuse.fusion.catalogue import (
 )
 from napari_focusfuse.fusion.classical import ARGMAX, PLAIN
 from napari_focusfuse.fusion.method import FusionMethod, MethodInfo, to_unit_range
-from napari_focusfuse.fusion.neural import BlurDetector, NeuralMethod, load_detector
+from napari_focusfuse.fusion.neural import NeuralMethod, load_detector
 from napari_focusfuse.metrics import score
 from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import UInt8Image
 
-from .blur_ranks import Agreement, sharpest, sharpest_plane, spearman
+from .blur_ranks import sharpest
+from .blur_scores import BlurScores, blur_scores
 from .calibration import ErrorTally
 from .candidates import Candidate
-from .controls import gaussian, non_local_means, sharpness
-from .masks import BoolImage, Confusion, foreground
-from .material import Sample, Task
+from .controls import gaussian, non_local_means
 from .restoration import RESTORATIONS
+from .task import Sample, Task, mirrored
 
 NOISE = 255 / CAMERA.electrons**0.5
 """Grey levels of shot noise on white: what the denoising controls are told."""
 LAYER0, LAYER0_OF_THREE, ORACLE = "layer 0", "layer 0 (of three)", "oracle selection"
-LAPLACIAN, ALL_BLURRED, MIDDLE = "variance of Laplacian", "all blurred", "always the middle plane"
 
 SELECTIONS = ("argmax", "dtcwt", "pyramid")
 """Methods of which the best is what a network of several planes has to beat."""
@@ -91,12 +90,6 @@ def infer(
         return to_uint8(method(stack)[0])[:height, :width], None
     found = to_unit_range(method.infer(stack), method.info.title)[0, :height, :width]
     return to_uint8(found[..., :3]), found[..., 3]
-
-
-def mirrored(planes: UInt8Image, multiple_of: int) -> UInt8Image:
-    """Return (Z, Y, X, 3) planes continued below and to the right to a multiple of a size."""
-    short = [-side % multiple_of for side in planes.shape[1:3]]
-    return np.pad(planes, ((0, 0), (0, short[0]), (0, short[1]), (0, 0)), mode="reflect")
 
 
 def oracle(sample: Sample) -> UInt8Image:
@@ -182,14 +175,9 @@ class Result:
     """Row -> scores of the whole stack."""
     squares: tuple[dict[str, Scores], ...] = ()
     """The same of each square."""
-    masks: dict[str, Confusion] = field(default_factory=dict)
-    """Counts of each blur mask, and of the same on cells only (``"..., cells"``)."""
+    blur: BlurScores = field(default_factory=BlurScores)
     expectations: dict[str, ErrorTally] = field(default_factory=dict)
     """Model -> how its real errors compare with those it expected."""
-    ranks: dict[str, float] = field(default_factory=dict)
-    """Each blur mask -> Spearman's correlation of its soft value with the distance from focus."""
-    agreement: dict[str, Agreement] = field(default_factory=dict)
-    """Each blur mask -> how far the plane it calls sharpest lies from argmax's, real stacks."""
     shown: tuple[dict[str, UInt8Image], ...] = ()
     """Row, ``"truth 1"`` or ``"truth 3"`` -> picture, of each square that is shown."""
 
@@ -228,24 +216,20 @@ class Scorer:
             {f"truth {n}": task.squares[index].cut(sample.truth(n)).copy() for n in (1, 3)}
             for index in task.shown
         )
-        expectations = {}
-        befores = {1: sample.layer0}
+        expectations, befores = {}, {1: sample.layer0}
         for row in (row for row in self.rows if _fits(row, sample)):
             (fused, expected), truth = row.run(sample), sample.truth(row.planes)
             if row.planes not in befores:
                 befores[row.planes] = sharpest(sample.central(row.planes))
             whole[row.name] = judged(fused, truth, befores[row.planes], task.border)
             if expected is not None:
-                tally = ErrorTally.of(fused, expected, truth, task.border)
-                expectations[row.name] = tally
+                expectations[row.name] = ErrorTally.of(fused, expected, truth, task.border)
             for square, found in zip(task.squares, squares, strict=True):
                 found[row.name] = score(square.cut(fused), square.cut(truth))
             for index, pictures in zip(task.shown, shown, strict=True):
                 pictures[row.name] = task.squares[index].cut(fused).copy()
-        soft = {name: _blurred(find, sample.layer0) for name, find in self.detectors.items()}
-        masks = self._masks(sample, soft, threshold)
-        ranks, agreement = self._ranks(sample, soft), self._agreement(sample)
-        return Result(whole, squares, masks, expectations, ranks, agreement, shown)
+        blur = blur_scores(self.detectors, sample, threshold)
+        return Result(whole, squares, blur, expectations, shown)
 
     def _expectations(self, sample: Sample, border: int) -> dict[str, ErrorTally]:
         found = {}
@@ -255,46 +239,6 @@ class Scorer:
                 assert expected is not None
                 found[row.name] = ErrorTally.of(fused, expected, sample.truth(row.planes), border)
         return found
-
-    def _ranks(self, sample: Sample, soft: Mapping[str, Float32Array]) -> dict[str, float]:
-        """Compare soft masks, and the control's sharpness, with the distance from focus."""
-        if sample.height_um is None or not soft:
-            return {}
-        distance = np.abs(sample.height_um)
-        values = {**soft, LAPLACIAN: -sharpness(sample.layer0)}
-        everywhere = np.ones_like(sample.known)
-        cells = foreground(sample.truth_one)
-        found = {name: spearman(value, distance, everywhere) for name, value in values.items()}
-        on_cells = {f"{n}, cells": spearman(v, distance, cells) for n, v in values.items()}
-        return found | on_cells
-
-    def _agreement(self, sample: Sample) -> dict[str, Agreement]:
-        """Compare, on a stack of which no blur is known, which plane each model finds sharpest."""
-        if sample.known.any() or not self.detectors:
-            return {}
-        truth, cells = sharpest_plane(sample.planes), foreground(sample.truth_one)
-        found = {
-            name: np.stack([_blurred(find, plane) for plane in sample.planes]).argmin(axis=0)
-            for name, find in self.detectors.items()
-        }
-        found[LAPLACIAN] = np.stack([sharpness(plane) for plane in sample.planes]).argmax(axis=0)
-        found[MIDDLE] = np.full_like(truth, len(sample.planes) // 2)
-        return {name: Agreement.of(planes, truth, cells) for name, planes in found.items()}
-
-    def _masks(
-        self, sample: Sample, soft: Mapping[str, Float32Array], threshold: float | None
-    ) -> dict[str, Confusion]:
-        if not (soft and sample.known.any()):
-            return {}
-        masks: dict[str, BoolImage] = {name: values >= 0.5 for name, values in soft.items()}
-        if threshold is not None:
-            masks[LAPLACIAN] = sharpness(sample.layer0) < threshold
-        masks[ALL_BLURRED] = np.ones_like(sample.blurred)
-        truth, known = sample.blurred, sample.known
-        cells = foreground(sample.truth_one) & known
-        found = {name: Confusion.of(mask, truth, known) for name, mask in masks.items()}
-        on_cells = {f"{n}, cells": Confusion.of(m, truth, cells) for n, m in masks.items()}
-        return found | on_cells
 
     def change_on_sharp(self, images: Sequence[UInt8Image]) -> dict[str, float]:
         """Return each model's mean absolute change (grey levels) of a flat specimen in focus."""
@@ -330,13 +274,6 @@ def judged(
         "tone, largest": largest,
         "tone, RMS": rms,
     }
-
-
-def _blurred(detector: BlurDetector, layer: UInt8Image) -> Float32Array:
-    """Return the (Y, X) probability that a layer is blurred."""
-    height, width = layer.shape[:2]
-    padded = mirrored(layer[None], detector.info.multiple_of)
-    return detector(padded[None].astype(np.float32) / 255.0)[0, :height, :width, 0]
 
 
 def _fits(row: Entry, sample: Sample) -> bool:

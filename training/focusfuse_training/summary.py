@@ -15,8 +15,8 @@ from .blur_ranks import Agreement
 from .calibration import ErrorTally
 from .candidates import Candidate
 from .masks import Confusion
-from .material import Sample
 from .scoring import LAYER0, LAYER0_OF_THREE, SELECTIONS, Entry, Result, Scores
+from .task import Sample
 
 MASK_SCORES = ("iou", "iou_sharp", "precision", "recall")
 SAME = 1e-3
@@ -86,16 +86,16 @@ class Condition:
         """Sort results by row; a row that some stack does not allow is left out."""
         squares = [square for result in results for square in result.squares]
         rows = tuple(row for row in entries if all(row.name in r.whole for r in results))
-        first = results[0]
+        first, blurs = results[0].blur, [result.blur for result in results]
         return cls(
             name,
             rows,
             {row.name: [result.whole[row.name] for result in results] for row in rows},
             {row.name: [square[row.name] for square in squares] for row in rows},
-            {n: sum((r.masks[n] for r in results), Confusion()) for n in first.masks},
+            {n: sum((b.masks[n] for b in blurs), Confusion()) for n in first.masks},
             total_expectations(results),
-            {n: Spread.of(r.ranks[n] for r in results).mean for n in first.ranks},
-            {n: sum((r.agreement[n] for r in results), Agreement()) for n in first.agreement},
+            {n: Spread.of(b.ranks[n] for b in blurs).mean for n in first.ranks},
+            {n: sum((b.agreement[n] for b in blurs), Agreement()) for n in first.agreement},
             unseen,
             depth_um,
             tuple(pictures for result in results for pictures in result.shown),
