@@ -70,6 +70,8 @@ class Request:
     """Of the middle of each field that is imaged; None: all of it."""
     methods: tuple[str, ...] = ()
     """Only these classical methods and denoising controls; empty: all."""
+    figures: bool = True
+    """Whether to draw curves and sheets of pictures, which take longer than the scores of some."""
     beside: Path | None = None
     """An earlier ``scores.json`` on the same images, whose models join the tables."""
     command: str = "focusfuse evaluate"
@@ -184,7 +186,7 @@ def _threshold(tasks: Sequence[Task]) -> float | None:
 def _write(
     request: Request, candidates: Sequence[Candidate], head: Sequence[str], findings: Findings
 ) -> None:
-    sections = findings.sections(candidates)
+    sections = findings.sections(candidates, draw=request.figures and can_draw())
     report = Report("Evaluation", tuple(head), request.command, sections)
     scores = findings.as_json({"head": list(head), "command": request.command})
     texts = {
@@ -264,6 +266,7 @@ def parse(arguments: Sequence[str]) -> Request:
     )
     parser.add_argument("--side", type=int, help="of the middle of each field that is imaged, px")
     parser.add_argument("--methods", default="", metavar="NAME,...", help="only these classical")
+    parser.add_argument("--no-figures", action="store_true", help="tables only: it is faster")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one a core)")
     parser.add_argument("--data-set", default="cric", help="name of the data set, or its .toml")
     options = parser.parse_args(arguments)
@@ -287,6 +290,7 @@ def parse(arguments: Sequence[str]) -> Request:
         seeds=options.seeds,
         side=options.side,
         methods=tuple(filter(None, options.methods.split(","))),
+        figures=not options.no_figures,
         beside=options.beside,
         command=shlex.join(["focusfuse", "evaluate", *arguments]),
     )
@@ -305,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(bars_table(findings.bars()).markdown())  # noqa: T201
     print(f"wrote {request.out / 'index.html'}")  # noqa: T201
-    if not can_draw():
+    if request.figures and not can_draw():
         log.warning("no figures: install %s, or napari-focusfuse[evaluate], to have them", PACKAGE)
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 from .bars import Bar, bars, bars_table
 from .candidates import Candidate
 from .error_tables import bands_table, calibration_table, error_table
-from .figures import Figure, can_draw, figures
+from .figures import Figure, figures
 from .summary import Condition, expectations
 from .tables import Table, tables
 
@@ -34,13 +34,13 @@ class Findings:
         """Return what the models are expected to reach, and what they do."""
         return bars(self.conditions, self.factors, self.sharp, self.papers)
 
-    def sections(self, candidates: Sequence[Candidate]) -> tuple[Section, ...]:
+    def sections(self, candidates: Sequence[Candidate], *, draw: bool) -> tuple[Section, ...]:
         """Return the bars, then the tables and figures of every condition."""
         overall = (bars_table(self.bars()), calibration_table(self.conditions, self.factors))
         found: list[Section] = [("All conditions", tuple(t for t in overall if t.rows), ())]
         for condition in self.conditions:
             if condition.name not in self._drawn:
-                self._drawn[condition.name] = tuple(figures(condition)) if can_draw() else ()
+                self._drawn[condition.name] = tuple(figures(condition)) if draw else ()
             errors = (error_table(condition), bands_table(condition))
             shown = (*tables(condition, candidates), *(table for table in errors if table.rows))
             found.append((condition.name, shown, self._drawn[condition.name]))

@@ -62,6 +62,9 @@ def evaluate(
         str | None,
         typer.Option("--methods", metavar="NAME,...", help="Only these classical methods."),
     ] = None,
+    no_figures: Annotated[
+        bool, typer.Option("--no-figures", help="Tables only: it is faster.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", help="Processes (default: one a core).")
     ] = None,
@@ -95,6 +98,8 @@ def evaluate(
     for option, named in (("--unseen", unseen), ("--stack", stack)):
         for word in named or ():
             arguments += [option, word]
+    if no_figures:
+        arguments.append("--no-figures")
     if drawn:
         arguments.append("--drawn")
     raise typer.Exit(run_trainer(arguments, "evaluate"))
