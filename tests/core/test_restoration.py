@@ -21,7 +21,7 @@ def test_a_flat_picture_stays_flat(name: str) -> None:
 
 @pytest.mark.parametrize(
     "restored",
-    [lambda i: wiener(i, 2.7, 0.01), lambda i: richardson_lucy(i, 2.7, 20)],
+    [lambda i: wiener(i, 2.7, 0.003), lambda i: richardson_lucy(i, 2.7, 20)],
     ids=["Wiener", "Richardson-Lucy"],
 )
 def test_a_known_blur_without_noise_is_undone(

@@ -40,8 +40,8 @@ def unsharp(image: UInt8Image, sigma: float = 1.0, amount: float = 0.25) -> UInt
     return _rounded(pixels + amount * (pixels - gaussian_blur(pixels, sigma)))
 
 
-def wiener(image: UInt8Image, defocus_um: float = 1.35, noise: float = 0.3) -> UInt8Image:
-    """Deconvolve by Wiener's filter under one defocus everywhere.
+def wiener(image: UInt8Image, defocus_um: float = 1.35, noise: float = 0.03) -> UInt8Image:
+    """Turn one defocus everywhere into focus by Wiener's filter.
 
     Parameters
     ----------
@@ -51,9 +51,11 @@ def wiener(image: UInt8Image, defocus_um: float = 1.35, noise: float = 0.3) -> U
         Power of the noise over that of the picture, alike at all frequencies.
     """
     padded, transfer = _padded(image), _transfer(image.shape[:2], defocus_um)
-    inverse = transfer.conj() / (transfer.abs() ** 2 + noise)
+    # What is sought is the picture in focus, which the optics have blurred as well.
+    focused = _transfer(image.shape[:2], 0.0)
+    inverse = focused * transfer.conj() / (transfer.abs() ** 2 + noise)
     # The mean stays: a filter of less than 1 at frequency 0 would darken the picture.
-    inverse = inverse / (inverse[0, 0] * transfer[0, 0]).real
+    inverse = inverse / inverse[0, 0].real
     return _unpadded(_filtered(padded, inverse), image)
 
 
@@ -125,7 +127,7 @@ def _tried() -> Iterator[tuple[str, str, Callable[[UInt8Image], UInt8Image]]]:
             f"{defocus:g} um, {count} iterations",
             lambda i, d=defocus, n=count: richardson_lucy(i, d, n),  # type: ignore[misc]
         )
-    for defocus, noise in product((1.35, 2.7, 4.0), (0.03, 0.1, 0.3, 1.0)):
+    for defocus, noise in product((1.35, 2.7, 4.0), (0.01, 0.03, 0.1, 0.3)):
         yield (
             "Wiener",
             f"{defocus:g} um, noise {noise:g}",
