@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .blur_scores import ALL_BLURRED, CELLS, LAPLACIAN, MIDDLE
+from .blur_scores import ALL_BLURRED, LAPLACIAN, MIDDLE, without_place
 from .calibration import COVERAGE, LARGE
 from .restoration import RESTORATIONS
 from .summary import TEST, Condition, expectations
@@ -130,7 +130,7 @@ def _of_condition(condition: Condition, papers: Sequence[str]) -> Iterator[Bar]:
 
 def _of_masks(condition: Condition) -> Iterator[Bar]:
     for mask in (mask for mask in condition.masks if not _is_control(mask)):
-        model, where = mask.removesuffix(CELLS), CELLS if mask.endswith(CELLS) else ""
+        model, where = without_place(mask)
         name = condition.name + where
         overlap = condition.masks[mask].iou
         yield Bar("IoU", model, name, overlap, low=IOU)
@@ -150,7 +150,7 @@ def _of_masks(condition: Condition) -> Iterator[Bar]:
 
 
 def _is_control(mask: str) -> bool:
-    return mask.removesuffix(CELLS) in (LAPLACIAN, ALL_BLURRED, MIDDLE)
+    return without_place(mask)[0] in (LAPLACIAN, ALL_BLURRED, MIDDLE)
 
 
 def _kept(conditions: Sequence[Condition]) -> Iterator[Bar]:

@@ -14,12 +14,14 @@ from napari_focusfuse.slide import UInt8Image
 from .blur_ranks import Agreement, sharpest_plane, spearman
 from .controls import sharpness
 from .masks import BoolImage, Confusion, foreground
+from .simulation import shows_blur
 from .task import Sample, mirrored
 
 LAPLACIAN, ALL_BLURRED = "variance of Laplacian", "all blurred"
 MIDDLE = "always the middle plane"
-CELLS = ", cells"
-"""Follows a mask's name where only cells are counted."""
+CELLS, SHOWN = ", cells", ", where it shows"
+"""Follow a mask's name where only cells count, and where a sharp picture has any contrast: on empty
+glass nobody can tell how far it is out of focus."""
 
 Detectors = Mapping[str, BlurDetector]
 
@@ -29,7 +31,7 @@ class BlurScores:
     """What one stack says of every blur mask, the controls' among them."""
 
     masks: dict[str, Confusion] = field(default_factory=dict)
-    """Counts of each mask; on cells only under its name and :data:`CELLS`."""
+    """Counts of each mask; on part of the pixels under its name and what follows."""
     ranks: dict[str, float] = field(default_factory=dict)
     """Spearman's correlation of its soft value with the distance from focus; the same names."""
     agreement: dict[str, Agreement] = field(default_factory=dict)
@@ -65,18 +67,34 @@ def blurred(detector: BlurDetector, layer: UInt8Image) -> Float32Array:
 
 
 def _counts(masks: Mapping[str, BoolImage], sample: Sample) -> dict[str, Confusion]:
-    truth, known = sample.blurred, sample.known
-    cells = foreground(sample.truth_one) & known
-    found = {name: Confusion.of(mask, truth, known) for name, mask in masks.items()}
-    return found | {n + CELLS: Confusion.of(mask, truth, cells) for n, mask in masks.items()}
+    return {
+        name + place: Confusion.of(mask, sample.blurred, where)
+        for place, where in _places(sample).items()
+        for name, mask in masks.items()
+    }
 
 
 def _ranks(soft: Mapping[str, Float32Array], sample: Sample) -> dict[str, float]:
     if sample.height_um is None:
         return {}
-    distance, cells = np.abs(sample.height_um), foreground(sample.truth_one)
-    found = {name: spearman(v, distance, sample.known) for name, v in soft.items()}
-    return found | {name + CELLS: spearman(v, distance, cells) for name, v in soft.items()}
+    distance = np.abs(sample.height_um)
+    return {
+        name + place: spearman(values, distance, where)
+        for place, where in _places(sample).items()
+        for name, values in soft.items()
+    }
+
+
+def _places(sample: Sample) -> dict[str, BoolImage]:
+    """Return where pixels count, by what follows a mask's name."""
+    known, truth = sample.known, sample.truth_one
+    return {"": known, CELLS: known & foreground(truth), SHOWN: known & shows_blur(truth)}
+
+
+def without_place(mask: str) -> tuple[str, str]:
+    """Return the name of a mask, and what follows it."""
+    place = next((place for place in (CELLS, SHOWN) if mask.endswith(place)), "")
+    return mask.removesuffix(place), place
 
 
 def _agreement(detectors: Detectors, sample: Sample) -> dict[str, Agreement]:

@@ -24,13 +24,14 @@ from napari_focusfuse.benchmark_definition import (
     benchmark_stack,
     data_set,
 )
-from napari_focusfuse.defocus import gaussian_blur, psf
+from napari_focusfuse.defocus import gaussian_blur, transfer_profile
 from napari_focusfuse.metrics import ssim_paper
 from napari_focusfuse.slide import UInt8Image
 
 DEPTH_UM = 8.0
 """Depth at which settings are chosen."""
-_SUPPORT = 65
+_REACH = 32
+"""Pixels by which an image is mirrored outward, against the wrap of the Fourier transform."""
 _GREEN_UM = 0.55
 
 
@@ -53,10 +54,10 @@ def wiener(image: UInt8Image, defocus_um: float = 1.35, noise: float = 0.03) -> 
     padded, transfer = _padded(image), _transfer(image.shape[:2], defocus_um)
     # What is sought is the picture in focus, which the optics have blurred as well.
     focused = _transfer(image.shape[:2], 0.0)
-    inverse = focused * transfer.conj() / (transfer.abs() ** 2 + noise)
+    inverse = focused * transfer / (transfer**2 + noise)
     # The mean stays: a filter of less than 1 at frequency 0 would darken the picture.
-    inverse = inverse / inverse[0, 0].real
-    return _unpadded(_filtered(padded, inverse), image)
+    inverse = inverse / inverse[0, 0]
+    return _unpadded(_filtered(padded, inverse))
 
 
 def richardson_lucy(image: UInt8Image, defocus_um: float = 2.7, iterations: int = 1) -> UInt8Image:
@@ -65,35 +66,30 @@ def richardson_lucy(image: UInt8Image, defocus_um: float = 2.7, iterations: int 
     estimate = observed
     for _ in range(iterations):
         ratio = observed / _filtered(estimate, transfer).clamp(min=1.0)
-        estimate = estimate * _filtered(ratio, transfer.conj())
-    return _unpadded(estimate, image)
+        estimate = estimate * _filtered(ratio, transfer)
+    return _unpadded(estimate)
 
 
 def _padded(image: UInt8Image) -> Tensor:
     """Return (3, Y, X) float pixels, mirrored at the edges as far as a point spreads."""
-    reach = _SUPPORT // 2
-    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    wide = np.pad(image, ((_REACH, _REACH), (_REACH, _REACH), (0, 0)), mode="reflect")
     return torch.from_numpy(wide).permute(2, 0, 1).float()
 
 
-def _unpadded(pixels: Tensor, image: UInt8Image) -> UInt8Image:
-    reach, (height, width) = _SUPPORT // 2, image.shape[:2]
-    return _rounded(pixels.permute(1, 2, 0).numpy()[reach : reach + height, reach : reach + width])
+def _unpadded(pixels: Tensor) -> UInt8Image:
+    return _rounded(pixels.permute(1, 2, 0).numpy()[_REACH:-_REACH, _REACH:-_REACH])
 
 
 @lru_cache(maxsize=8)
 def _transfer(shape: tuple[int, int], defocus_um: float) -> Tensor:
     """Return the transfer function of the benchmark's optics in green light for a padded image."""
-    fine = 3
-    samples = 6 * _SUPPORT
-    spread = psf(OPTICS, _GREEN_UM, defocus_um, OPTICS.mpp / fine, samples)
-    first = samples // 2 - fine * _SUPPORT // 2
-    kept = spread[first : first + fine * _SUPPORT, first : first + fine * _SUPPORT]
-    kernel = kept.reshape(_SUPPORT, fine, _SUPPORT, fine).sum(axis=(1, 3))
-    reach = _SUPPORT // 2
-    wide = torch.zeros(shape[0] + 2 * reach, shape[1] + 2 * reach)
-    wide[:_SUPPORT, :_SUPPORT] = torch.from_numpy(kernel / kernel.sum())
-    return torch.fft.rfft2(wide.roll((-reach, -reach), dims=(0, 1)))
+    height, width = (length + 2 * _REACH for length in shape)
+    frequency = np.hypot(
+        np.fft.fftfreq(height, OPTICS.mpp)[:, None], np.fft.rfftfreq(width, OPTICS.mpp)[None]
+    )
+    profile = transfer_profile(OPTICS, _GREEN_UM, defocus_um)
+    transfer = np.interp(frequency, *profile, right=0.0)
+    return torch.from_numpy(transfer.astype(np.float32))
 
 
 def _filtered(pixels: Tensor, transfer: Tensor) -> Tensor:
