@@ -67,7 +67,7 @@ def save_model(
     tensors = {name: _stored(tensor, half) for name, tensor in module.state_dict().items()}
     _check_tensors(path, tensors, card)
     card = replace(card, sha256=_hash(tensors))
-    _write(path, save(tensors, metadata={CARD_KEY: card.to_json()}))
+    write_whole(path, save(tensors, metadata={CARD_KEY: card.to_json()}))
     return card
 
 
@@ -145,7 +145,7 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) -
     except ModelError as error:
         reason = str(error)
         raise ModelError(f"{path.name} cannot be used: {reason[0].lower()}{reason[1:]}") from None
-    _check_keys(path, tensors, module.state_dict(), card.architecture)
+    check_keys(path, tensors, module.state_dict(), card.architecture)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
@@ -166,10 +166,16 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], card: ModelCard) -
         )
 
 
-def _check_keys(
+def check_keys(
     path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], architecture: str
 ) -> None:
-    """Refuse tensors whose names, shapes or types are not those of the architecture."""
+    """Refuse tensors whose names, shapes or types are not those of the architecture.
+
+    Raises
+    ------
+    ModelError
+        If they are not.
+    """
     missing, unknown = (
         sorted(expected.keys() - tensors.keys()),
         sorted(tensors.keys() - expected.keys()),
@@ -196,8 +202,14 @@ def _check_keys(
             )
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target, then rename: nobody ever sees half a model."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a model beside the target, then rename: nobody ever sees half of it.
+
+    Raises
+    ------
+    ModelOutputError
+        If the file cannot be written.
+    """
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:

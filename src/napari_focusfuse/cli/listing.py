@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import UsageError
+from .options import model_file
 from .terminal import print_table, say
 
 if TYPE_CHECKING:
@@ -45,16 +44,10 @@ def models(
     """List the models, or print the card of one."""
     from napari_focusfuse.model_card import read_card, shipped_models
 
-    shipped = shipped_models()
     if name is None:
-        _list([read_card(path) for path in shipped.values()])
-    elif name in shipped:
-        _print(read_card(shipped[name]))
-    elif Path(name).suffix:
-        _print(read_card(name))
+        _list([read_card(path) for path in shipped_models().values()])
     else:
-        names = ", ".join(shipped) or "none is installed"
-        raise UsageError(f"There is no model {name!r} ({names}); or give a .safetensors file.")
+        _print(read_card(model_file(name)))
 
 
 def _list(cards: list[ModelCard]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from napari_focusfuse.model_card import shipped_models
 from napari_focusfuse.slide import FocusFuseError, Region
 
 if TYPE_CHECKING:
@@ -90,6 +91,21 @@ SchedulerOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def model_file(name: str) -> Path:
+    """Return the file of a shipped model, or the path of another.
+
+    Raises
+    ------
+    UsageError
+        If nothing shipped has this name, and it is no name of a file either.
+    """
+    shipped = shipped_models()
+    if name not in shipped and not Path(name).suffix:
+        names = ", ".join(shipped) or "none is installed"
+        raise UsageError(f"There is no model {name!r} ({names}); or give a .safetensors file.")
+    return shipped.get(name, Path(name))
 
 
 def parse_planes(text: str | None) -> Wanted:

@@ -18,6 +18,7 @@ from .benchmarking import benchmark
 from .comparing import compare
 from .demo import demo
 from .evaluating import evaluate
+from .exporting import convert, export
 from .fusing import fuse, mask
 from .inspecting import inspect
 from .listing import methods, models
@@ -39,7 +40,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (demo, inspect, fuse, mask, compare, methods, models, train, evaluate, benchmark)
+_COMMANDS = (
+    *(demo, inspect, fuse, mask, compare, methods, models, train, evaluate, benchmark),
+    *(export, convert),
+)
 for _command in _COMMANDS:
     app.command()(_command)
 

@@ -26,20 +26,22 @@ class OutputFormatError(OutputError):
     exit_code = 1
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> None:
-    """Check, before hours of work, that an image can be written there.
+def check_output(
+    path: str | Path, *, overwrite: bool = False, suffixes: tuple[str, ...] = SUFFIXES
+) -> None:
+    """Check, before hours of work, that a file can be written there: an image, unless told.
 
     Raises
     ------
     OutputError
         If the folder is missing or read-only, or the file exists and must not be replaced.
     OutputFormatError
-        If the suffix is unknown.
+        If the suffix is none of ``suffixes``.
     """
     path = Path(path)
-    if not path.name.lower().endswith(SUFFIXES):
+    if not path.name.lower().endswith(suffixes):
         raise OutputFormatError(
-            f"{path.name} has no suffix that can be written; choose {', '.join(SUFFIXES)}."
+            f"{path.name} has no suffix that can be written; choose {', '.join(suffixes)}."
         )
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist; make it, or choose another.")
