@@ -106,7 +106,7 @@ class TrainingConfig:
     log_every: int = _setting(50, "Steps between lines of the log")
     precision: str = _setting(
         "auto",
-        "Arithmetic; auto: bf16-mixed where the device multiplies bfloat16 itself, else 32-true",
+        "Arithmetic; auto: bf16-mixed where the device is faster in bfloat16, else 32-true",
         "auto",
         "32-true",
         "bf16-mixed",

@@ -19,7 +19,7 @@ from napari_focusfuse.fusion.catalogue import (
 from napari_focusfuse.fusion.device import DeviceError, find_device
 from napari_focusfuse.fusion.inference import REACH
 from napari_focusfuse.fusion.method import INFERRED, MAX_MARGIN, FusionError, UnknownMethodError
-from napari_focusfuse.fusion.neural import NeuralMethod, load_neural
+from napari_focusfuse.fusion.neural import NeuralMethod, fast_dtype, load_neural
 from napari_focusfuse.fusion.reach import measure_reach
 from napari_focusfuse.fusion.region import fuse
 from napari_focusfuse.model_card import ModelCard, ModelError
@@ -228,6 +228,21 @@ def test_one_call_fuses_and_makes_the_mask(installed):
     assert len(fusion.provenance["model_sha256"]) == 64
     single = fuse(slide, region, planes="one", method="swift", device="cpu")
     assert single.provenance["method"] == "swift-single"
+
+
+@pytest.mark.parametrize(
+    ("able", "dtype"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, "float32"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, "bfloat16"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_bfloat16_is_taken_where_processors_are_faster_in_it(able, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert fast_dtype("cpu") == dtype
 
 
 def test_low_precision_changes_a_picture_by_no_more_than_a_step(models):

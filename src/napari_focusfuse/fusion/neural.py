@@ -34,7 +34,7 @@ from .method import (
 class NeuralMethod(FusionMethod):
     """A generator.  Its ``info.settings["dtype"]`` says in which precision its convolutions run.
 
-    By default that is bfloat16 where the processor multiplies it natively, else float32.  The two
+    By default that is bfloat16 where the device is faster in it, else float32.  The two
     differ by about one step of 1/255 at most; each by itself is exactly repeatable on a CPU.
     """
 
@@ -180,16 +180,21 @@ def load_detector(info: MethodInfo, device: str = "cpu", dtype: str | None = Non
 
 
 def fast_dtype(device: str) -> str:
-    """Return ``"bfloat16"`` where the device multiplies it natively, else ``"float32"``."""
+    """Return ``"bfloat16"`` where the device is faster in it, else ``"float32"``.
+
+    Of processors that is not said by their having instructions for it: Intel's vector units take
+    half as long again for bfloat16 as for float32, AMD's half the time, and matrix units (AMX) pay
+    everywhere.  ``benchmarks/models.py`` measures it.
+    """
     if device == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device == "cpu":
-        # Elsewhere bfloat16 is emulated, and slower than float32.
         able = torch.cpu.get_capabilities()
-        native = any(able.get(name) for name in ("avx512_bf16", "amx_bf16"))
+        intel = "Intel" in str(able.get("cpu_name"))
+        faster = bool(able.get("amx_bf16") or (able.get("avx512_bf16") and not intel))
     else:
-        native = False
-    return "bfloat16" if native else "float32"
+        faster = False
+    return "bfloat16" if faster else "float32"
 
 
 def _said(value: float | None) -> str:
