@@ -198,7 +198,10 @@ def _graph(model: Path, network: nn.Module, card: ModelCard, blur: nn.Module | N
         inputs["sampling"] = (
             f"(1, {count}): {gaps}log2(um per pixel / 0.25); between -3 and 3; 0 where unknown"
         )
-        outputs = {**_FUSED, "error": "(batch, 1, height, width): mean absolute error to expect"}
+        error = "(batch, 1, height, width): mean absolute error to expect, 1 being white"
+        if card.error_factor is not None:
+            error += f"; 90 % of the errors are below {card.error_factor:g} times as much"
+        outputs = {**_FUSED, "error": error}
         return _Graph(_Restoring(network), count, card.multiple_of, inputs, outputs)
     if isinstance(network, BlurModel | SmallBlurModel):
         outputs = {"blurred": "(batch, 1, height, width): probability of being out of focus"}
