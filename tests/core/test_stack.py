@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from test_catalogue import save
 
 from napari_focusfuse import fuse_stack
 from napari_focusfuse.fusion.region import fuse
 from napari_focusfuse.fusion.stack import StackError
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import PlaneError
+from napari_focusfuse.weights import load_model, save_model
 from textured_slide import texture, textured_slide
 
 HEIGHT, WIDTH = 300, 340
@@ -32,6 +35,28 @@ class Lazy:
         part = self.array[place]
         self.largest = max(self.largest, part.size)
         return part
+
+
+def test_a_network_is_told_heights_and_pixel_size(stack, tmp_path):
+    save(tmp_path, "swift-three")
+    model, planes = tmp_path / "swift-three.safetensors", stack[:3, :64, :64]
+    network, card = load_model(model)
+    torch.nn.init.normal_(network.told_half.linear.weight)  # from nothing it hears nothing
+    save_model(model, network, card)
+    slide = ArraySlide(planes, z_um=(0.0, 1.0, 4.0), mpp=(0.5, 0.5))
+    told = fuse_stack(planes, str(model), device="cpu", z_um=(0.0, 1.0, 4.0), mpp=0.5)
+    known = fuse(slide, planes="all", method=str(model), device="cpu")
+    np.testing.assert_array_equal(told, known.image)
+    untold = fuse_stack(planes, str(model), device="cpu")
+    assert (told != untold).any()
+    unknown = fuse_stack(planes, str(model), device="cpu", z_um=(None, None, None))
+    np.testing.assert_array_equal(unknown, untold)
+
+
+@pytest.mark.parametrize("z_um", [(0.0, 1.0), (0.0, 2.0, 1.0), (1.0, None, 1.0)])
+def test_heights_that_cannot_be_are_refused(stack, z_um):
+    with pytest.raises(StackError, match="does not say how high 3 planes lie"):
+        fuse_stack(stack[:3], "argmax", z_um=z_um)
 
 
 @pytest.mark.parametrize("method", ["argmax", "evidence"])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from napari_focusfuse.plane_registration import read_grey, reduction, register_planes, stayed
 from napari_focusfuse.plane_transform import PlaneTransform, resample
+from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.slide import FocusFuseError, PlaneError, Region
 from napari_focusfuse.tiles import Tile, TileGrid, reflect
 
@@ -40,6 +41,8 @@ def fuse_stack(
     device: str = "auto",
     white: float | None = None,
     register: bool | Sequence[PlaneTransform] = False,
+    z_um: Sequence[float | None] | None = None,
+    mpp: tuple[float, float] | float | None = None,
 ) -> Image:
     """Fuse a stack of focal planes, tile by tile.
 
@@ -59,6 +62,10 @@ def fuse_stack(
     register
         Whether planes that are shifted or scaled a little are moved onto the middle one first; or
         the transforms to move them by, as :func:`register_stack` found them.
+    z_um
+        Height of each plane in micrometres, None where it is not known; for networks that are told.
+    mpp
+        Micrometres per pixel, or (y, x) of them; None: not known.
 
     Returns
     -------
@@ -67,7 +74,8 @@ def fuse_stack(
     Raises
     ------
     StackError
-        If the planes differ in size or type, or hold values that cannot be fused, such as NaN.
+        If the planes differ in size or type, or hold values that cannot be fused, such as NaN; or
+        ``z_um`` does not fit them.
     RegistrationError
         If planes that are to be registered lie too far from the middle one.
     PlaneError
@@ -80,7 +88,8 @@ def fuse_stack(
     _check_count(info, len(stack.planes))
     if register is not False:
         stack = stack.moved(stack.registered() if register is True else register)
-    loaded, grid = load_method(info, device), tile_grid(info, DEFAULT)
+    sampling = _sampling(len(stack.planes), z_um, mpp)
+    loaded, grid = load_method(info, device).at(sampling), tile_grid(info, DEFAULT)
     compute = TileComputer(
         loaded, grid, title=info.title, device=loaded.device, halo=loaded.info.halo
     )
@@ -279,6 +288,22 @@ def _check_count(info: MethodInfo, count: int) -> None:
             f"{info.title} takes {takes} focus layers, not {count}; give as many, or choose "
             "another method."
         )
+
+
+def _sampling(
+    count: int,
+    z_um: Sequence[float | None] | None,
+    mpp: tuple[float, float] | float | None,
+) -> Sampling:
+    """Return what is known of the planes' distances and the pixel size."""
+    heights = (None,) * count if z_um is None else tuple(z_um)
+    known = [height for height in heights if height is not None]
+    if len(heights) != count or known != sorted(set(known)):
+        raise StackError(
+            f"z_um={heights} does not say how high {count} planes lie; give as many heights, "
+            "increasing, None where one is not known."
+        )
+    return Sampling.of(heights, mpp)
 
 
 def _told(shape: Sequence[int], dtype: np.dtype[Any]) -> str:
