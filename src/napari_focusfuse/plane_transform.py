@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,12 @@ def describe(transforms: Iterable[PlaneTransform]) -> list[dict[str, Any]]:
         }
         for move in transforms
     ]
+
+
+def describe_briefly(registration: Iterable[Mapping[str, Any]]) -> str:
+    """Return one line on what :func:`describe` returned."""
+    most = max(float(np.hypot(*entry["shift"])) for entry in registration)
+    return f"layers moved onto the middle one, by up to {most:.1f} px"
 
 
 def resample(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -11,17 +12,28 @@ from .plane_registration import MAX_PIXELS, read_grey, reduction, register_plane
 from .plane_transform import Float32Image, PlaneTransform, describe, resample
 from .slide import FocalPlane, Region, Slide, UInt8Image
 
+_FOUND: WeakKeyDictionary[Slide, tuple[PlaneTransform, ...]] = WeakKeyDictionary()
+"""How the planes of slides lie that are still open: the window asks at every fusion."""
+
 
 def registered(slide: Slide) -> RegisteredSlide:
     """Register the focal planes of a slide; reads each once, at a level of about a megapixel.
 
-    What is found is good to about a tenth of a pixel of that level.
+    What is found is good to about a tenth of a pixel of that level, and kept while the slide is
+    open.
 
     Raises
     ------
     RegistrationError
         If a plane lies too far from the middle one.
     """
+    if slide not in _FOUND:
+        _FOUND[slide] = _found(slide)
+    return RegisteredSlide(slide, _FOUND[slide])
+
+
+def _found(slide: Slide) -> tuple[PlaneTransform, ...]:
+    """Return how each plane of a slide lies against the middle one, in pixels of level 0."""
     small = (n for n, level in enumerate(slide.levels) if level.width * level.height <= MAX_PIXELS)
     index = next(small, len(slide.levels) - 1)
     level = slide.levels[index]
@@ -33,10 +45,9 @@ def registered(slide: Slide) -> RegisteredSlide:
 
     greys = [read_grey(partial(read, plane), level.shape, factor) for plane in slide.planes]
     down_y, down_x = level.downsample
-    moves = register_planes(
+    return register_planes(
         np.stack(greys), slide.levels[0].shape, (down_y * factor, down_x * factor)
     )
-    return RegisteredSlide(slide, moves)
 
 
 class RegisteredSlide(Slide):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from shell import Shell
+from shell import pixels as shown
 
-from napari_focusfuse import fuse, fuse_stack, register_stack, registered, slide_job
+from napari_focusfuse import (
+    fuse,
+    fuse_stack,
+    open_slide,
+    read_provenance,
+    register_stack,
+    registered,
+    slide_job,
+)
 from napari_focusfuse.fusion.catalogue import method_info
 from napari_focusfuse.fusion.plan import plan_fusion
 from napari_focusfuse.metrics import psnr
@@ -16,6 +28,9 @@ from napari_focusfuse.plane_registration import RegistrationError
 from napari_focusfuse.plane_transform import PlaneTransform, resample
 from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import Region, SlideError
+from napari_focusfuse.whole_slide import SlideJob
+from slide_files import write_ome
+from slide_jobs import run
 
 HEIGHT, WIDTH = 224, 256
 MARGIN = 24
@@ -159,9 +174,52 @@ def test_the_provenance_names_what_was_moved():
     assert "registration" not in stored
 
 
-def test_a_whole_slide_job_does_not_forget_the_registration_silently(tmp_path):
-    slide = registered(coloured_slide())
-    info = method_info("argmax", 5)
-    plan = plan_fusion(slide, info, slide.planes, 0, Region(0, 0, HEIGHT, WIDTH))
-    with pytest.raises(SlideError, match="registered"):
-        slide_job(plan, {"image": tmp_path / "out.ome.tif"})
+@pytest.fixture
+def file(tmp_path):
+    """The drifted planes as a slide."""
+    stack = np.rint(drifted() / 257).astype(np.uint8)
+    return write_ome(tmp_path / "drifted.ome.tif", np.repeat(stack[..., None], 3, -1))
+
+
+def test_a_job_moves_the_planes_wherever_it_is_done_and_goes_on(file, tmp_path):
+    with open_slide(file) as stored:
+        slide = registered(stored)
+        plan = plan_fusion(
+            slide, method_info("argmax", 5), slide.planes, 0, Region(0, 0, HEIGHT, WIDTH)
+        )
+        job = slide_job(plan, {"image": tmp_path / "out.ome.tif"}, compression="zstd")
+        expected = fuse(slide, planes="all", method="argmax", device="cpu")
+    sent = SlideJob.from_json(json.loads(json.dumps(job.as_json())))
+    assert sent == job
+    made = run(sent).provenance
+    assert made["registration"] == expected.provenance["registration"]
+    with open_slide(tmp_path / "out.ome.tif") as fused:
+        pixels = fused.read_region(fused.planes[0], 0, 0, 0, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(pixels, expected.image)
+    nudged = (replace(job.moves[0], y=job.moves[0].y + 1e-9), *job.moves[1:])
+    assert run(replace(job, moves=nudged)).already_done, "another thread count may find it so"
+    with pytest.raises(SlideError, match="other focus layers"):
+        replace(job, moves=job.moves[1:]).open()
+
+
+def test_the_shell_registers_on_request(file, tmp_path, capsys):
+    shell = Shell(capsys)
+    reference = np.rint(255 * seen(scene(), PlaneTransform())).astype(np.uint8)
+    inner = (slice(12, -12), slice(12, -12))
+    scores = {}
+    for name, options in (("plain", ()), ("moved", ("--register",))):
+        out = tmp_path / f"{name}.png"
+        common = ("--planes", "all", "--method", "argmax", "--device", "cpu")
+        answer = shell("fuse", file, "-o", out, *common, *options)
+        assert answer.code == 0, answer.err
+        assert ("layers moved onto the middle one, by up to 3" in answer.out) == bool(options)
+        assert ("registration" in read_provenance(out)) == bool(options)
+        scores[name] = psnr(shown(out)[..., 1][inner], reference[inner])
+    assert scores["moved"] > scores["plain"] + 5
+
+
+def test_an_open_slide_is_registered_once(monkeypatch):
+    slide = coloured_slide()
+    first = registered(slide)
+    monkeypatch.setattr(type(slide), "_read", None)  # nothing can be read any more
+    assert registered(slide).transforms == first.transforms

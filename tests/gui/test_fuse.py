@@ -23,10 +23,12 @@ from napari_focusfuse.layer_metadata import (
     overlay_axes,
     slide_layers,
 )
+from napari_focusfuse.readers.array import ArraySlide
 from napari_focusfuse.slide import FocalPlane, Region, UInt8Image
 from napari_focusfuse.widgets._compat import camera
 from napari_focusfuse.widgets._view import add_layer, layer_axes, level_factors, view_window
 from napari_focusfuse.widgets.growing_result import GrowingResult
+from textured_slide import texture
 
 
 class Gated(Drawn):
@@ -131,6 +133,25 @@ def test_the_view_is_fused_like_the_library_does(
     y, x, height, width = fused.metadata[KEY]["provenance"]["region"]
     expected = fuse_region(slide, Region(y, x, height, width), method="argmax")
     assert np.array_equal(fused.data[..., :3], expected.image)
+
+
+def test_layers_are_registered_first_if_the_box_is_ticked(
+    window: Any, open_dock: Callable[[], Any]
+) -> None:
+    drift = [(3, -2), (0, 0), (-2, 1)]
+    still = texture(240, 280)
+    stack = np.stack([np.roll(still, shift, (0, 1)) for shift in drift])
+    show(window, ArraySlide(stack, name="drifted"))
+    dock = open_dock()
+    box = dock.fuse_tab.register_box
+    assert not box.isChecked()
+    assert "registration" not in fuse(dock).metadata[KEY]["provenance"]
+    box.click()
+    moved = fuse(dock).metadata[KEY]["provenance"]["registration"]
+    np.testing.assert_allclose([entry["shift"] for entry in moved], drift, atol=0.2)
+    assert "layers moved onto the middle one, by up to 3." in dock.job.summary
+    box.click()
+    assert "registration" not in fuse(dock).metadata[KEY]["provenance"]
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

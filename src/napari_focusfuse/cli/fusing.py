@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_focusfuse.plane_transform import describe_briefly
 from napari_focusfuse.slide import FocusFuseError, PlaneError, Region, RegionError, Slide
 
 from .options import (
@@ -24,6 +25,7 @@ from .options import (
     OverwriteOption,
     PlanesOption,
     RegionOption,
+    RegisterOption,
     SchedulerOption,
     Settings,
     SettingsOption,
@@ -74,6 +76,8 @@ class Request:
     settings: Settings = field(default_factory=Settings)
     scheduler: str | None = None
     """Address of a dask scheduler; None: this process does the work."""
+    register: bool = False
+    """Whether the layers are moved onto the middle one first."""
 
 
 def fuse(
@@ -93,6 +97,7 @@ def fuse(
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     scheduler: SchedulerOption = None,
+    register: RegisterOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Fuse focus layers of a region, or of whole slides, into one image each.
@@ -113,6 +118,7 @@ def fuse(
         overwrite=overwrite,
         settings=parse_settings(settings or ()),
         scheduler=scheduler,
+        register=register,
     )
     _run_all(plan_jobs(slides, outputs), request)
 
@@ -187,9 +193,11 @@ def _check_outputs(jobs: Sequence[Job], request: Request) -> None:
 
 def _run(job: Job, request: Request) -> None:
     from napari_focusfuse.readers import open_slide
+    from napari_focusfuse.registered_slide import registered
 
     started = time.monotonic()
-    with open_slide(job.slide, zero=request.zero) as slide:
+    with open_slide(job.slide, zero=request.zero) as stored:
+        slide: Slide = registered(stored) if request.register else stored
         plan = plan_request(slide, request, whole=job.streams)
         for sentence in (*slide.warnings, *plan.warnings):
             warn(sentence)
@@ -326,7 +334,7 @@ def _write(job: Job, fusion: Fusion, request: Request) -> None:
 
 
 def say_provenance(provenance: Mapping[str, Any], seconds: float) -> None:
-    """Print in two lines where an image comes from."""
+    """Print in two or three lines where an image comes from."""
     offsets = ", ".join(
         f"{plane['offset']:+d}" if plane["offset"] else "0" for plane in provenance["planes"]
     )
@@ -334,4 +342,6 @@ def say_provenance(provenance: Mapping[str, Any], seconds: float) -> None:
         f"{provenance['title']} ({provenance['method']}) on layers {offsets} of "
         f"{provenance['source']}; tiling {provenance['tiling']}"
     )
+    if "registration" in provenance:
+        say(describe_briefly(provenance["registration"]))
     say(f"{provenance['software']} on {provenance['device']}, {seconds:.1f} s; {provenance['use']}")

@@ -89,6 +89,12 @@ SchedulerOption = Annotated[
         help="A dask scheduler whose workers fuse whole slides, such as tcp://node1:8786.",
     ),
 ]
+RegisterOption = Annotated[
+    bool,
+    typer.Option(
+        "--register", help="First move layers that lie shifted or scaled a little onto the middle."
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.process_lock import BusyError, ProcessLock, is_alive
-from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import FocusFuseError
 from napari_focusfuse.tiles import Tile
 from napari_focusfuse.writer import OutputError, OutputFormatError, check_output, unwritable
@@ -194,7 +193,7 @@ def _workplace(job: SlideJob, threads: int | None, client: Any) -> Iterator[_Wor
         with closing(BlockWorker(job)) as worker:
             yield _Workplace(worker.plan, worker.about, LocalPipeline(worker, threads))
         return
-    with open_slide(job.slide, zero=job.zero) as slide:
+    with job.open() as slide:
         plan, pipeline = plan_job(job, slide), ClusterPipeline(client, job)
         yield _Workplace(plan, pipeline.about, pipeline)
 

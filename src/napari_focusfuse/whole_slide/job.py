@@ -13,6 +13,9 @@ from typing import Any
 
 from napari_focusfuse.fusion.catalogue import blur_detector_info, method_info
 from napari_focusfuse.fusion.plan import FusionPlan, Preset, plan_fusion
+from napari_focusfuse.plane_transform import PlaneTransform
+from napari_focusfuse.readers import open_slide
+from napari_focusfuse.registered_slide import RegisteredSlide
 from napari_focusfuse.slide import FocusFuseError, Region, Slide, SlideError
 from napari_focusfuse.writer import TILE
 
@@ -60,11 +63,29 @@ class SlideJob:
     device: str = "auto"
     blur_model: str | None = None
     """Name or file of what makes the mask; None: the default."""
+    moves: tuple[PlaneTransform, ...] = ()
+    """How each plane of the slide is moved as it is read; empty: they stay."""
 
     @property
     def first_output(self) -> Path:
         """The output beside which the files lie that keep the work: spool, journal, lock."""
         return next(iter(self.outputs.values()))
+
+    def open(self) -> Slide:
+        """Open the slide, its planes moved if they are to be.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be opened, or has other planes by now.
+        """
+        slide = open_slide(self.slide, zero=self.zero)
+        if not self.moves:
+            return slide
+        if len(self.moves) != len(slide.planes):
+            slide.close()
+            raise SlideError(f"{self.slide.name} has other focus layers than when it was planned.")
+        return RegisteredSlide(slide, self.moves)
 
     def as_json(self) -> dict[str, Any]:
         """Return the job as plain JSON; :meth:`from_json` takes it back."""
@@ -80,6 +101,7 @@ class SlideJob:
             "region": Region(**values["region"]),
             "preset": Preset(**values["preset"]),
             "outputs": {name: Path(path) for name, path in values["outputs"].items()},
+            "moves": tuple(PlaneTransform(**move) for move in values.get("moves", ())),
         }
         return cls(**{**values, **changed})
 
@@ -110,16 +132,8 @@ def slide_job(
     ------
     BlockSizeError
         If the block is no multiple of 512 pixels.
-    SlideError
-        If the slide's planes are registered.
     """
     info = plan.info
-    if plan.slide.registration:
-        # Workers open the file again, and would fuse its planes as they are stored.
-        raise SlideError(
-            f"The planes of {plan.slide.path.name} are registered, and whole slides are fused as "
-            "they are stored; fuse regions of it with fuse(), or give the slide unregistered."
-        )
     side = default_block(plan.grid.step) if block is None else block
     if side < TILE or side % TILE:
         raise BlockSizeError(f"A block of {side} pixels is no multiple of {TILE}; choose one.")
@@ -139,6 +153,7 @@ def slide_job(
         skip_background=skip_background,
         device=device,
         blur_model=blur_model,
+        moves=plan.slide.transforms if isinstance(plan.slide, RegisteredSlide) else (),
     )
 
 
@@ -202,7 +217,8 @@ def run_identity(job: SlideJob, provenance: Mapping[str, Any]) -> RunIdentity:
     """
     detector = blur_detector_info(job.blur_model)
     asked = job.as_json()
-    for place in ("slide", "method", "device", "outputs", "blur_model"):
+    # The provenance holds the moves rounded, as far as two registrations of one slide agree.
+    for place in ("slide", "method", "device", "outputs", "blur_model", "moves"):
         del asked[place]
     parameters = {
         **asked,

@@ -16,7 +16,6 @@ from napari_focusfuse.fusion.method import Float32Image, FusionError, MapInfo
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.fusion.provenance import fusion_provenance
 from napari_focusfuse.fusion.tile_fuser import TileFuser, read_tile
-from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import SlideError, UInt8Image
 from napari_focusfuse.tiles import Tile
 from napari_focusfuse.writer import PyramidSpec
@@ -76,7 +75,7 @@ class BlockWorker:
     def __init__(self, job: SlideJob) -> None:
         self.job = job
         self._reopening, self._fusing = threading.Lock(), threading.Lock()
-        self.plan: FusionPlan = plan_job(job, open_slide(job.slide, zero=job.zero))
+        self.plan: FusionPlan = plan_job(job, job.open())
         try:
             names = [name for name in job.outputs if name != IMAGE]
             method, mappers = load_fusion(self.plan, names, job.device, job.blur_model)
@@ -181,7 +180,7 @@ class BlockWorker:
         with self._reopening:
             if self.plan is not plan:
                 return
-            slide = open_slide(self.job.slide, zero=self.job.zero)
+            slide = self.job.open()
             self.plan = replace(plan, slide=slide)
             plan.slide.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFileDialog,
     QHBoxLayout,
     QProgressBar,
@@ -75,6 +76,7 @@ class FuseTab(QWidget):
         job.changed.connect(self._on_job_changed)
         job.map_shown.connect(self._later)
         self.button.clicked.connect(self.fuse_or_cancel)
+        self.register_box.toggled.connect(self._on_register)
         self.blink_button.clicked.connect(job.blink)
         self.save_button.clicked.connect(self._ask_where_to_save)
         self.beside.changed.connect(self._show_job)
@@ -98,6 +100,12 @@ class FuseTab(QWidget):
         kept.setRetainSizeWhenHidden(True)
         self.progress.setSizePolicy(kept)
         self.result = Message("result")
+        self.register_box = QCheckBox("Register the layers first")
+        self.register_box.setToolTip(
+            "Move layers that lie shifted or scaled a little onto the middle one before they are "
+            "fused; scanners need it rarely, stages and cameras often"
+        )
+        self.register_box.setChecked(self._job.register)
         self.maps = MapBoxes(self._job)
         self.mask_box = self.maps.boxes[MASK.name]
         self.blink_button = QPushButton("Blink")
@@ -113,6 +121,7 @@ class FuseTab(QWidget):
         layout.setSpacing(8)
         for widget in (self.status, self.button, self.progress):
             layout.addWidget(widget)
+        layout.addWidget(self.register_box)
         layout.addWidget(self.maps)
         layout.addLayout(looks)
         layout.addWidget(self.result)
@@ -201,6 +210,9 @@ class FuseTab(QWidget):
 
     def _start(self, plan: FusionPlan) -> None:
         self._job.start(plan, self._header.layer, maps_of(plan, self._job.shown_maps))
+
+    def _on_register(self, wanted: bool) -> None:
+        self._job.register = wanted
 
     def fuse_beside_or_back(self) -> None:
         """Fuse what is in view by each ticked method; from the result, go back to one view."""

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,9 @@ from napari_focusfuse.fusion.maps import load_fusion
 from napari_focusfuse.fusion.method import MASK, FusionError
 from napari_focusfuse.fusion.plan import FusionPlan
 from napari_focusfuse.layer_metadata import blurred_fraction, map_kind, on_white
+from napari_focusfuse.plane_registration import stayed
+from napari_focusfuse.plane_transform import describe_briefly
+from napari_focusfuse.registered_slide import registered
 from napari_focusfuse.slide import FocusFuseError, UInt8Image
 from napari_focusfuse.writer import write_image
 
@@ -34,7 +38,11 @@ STOP_SECONDS = 60.0
 
 
 def fuse_in_worker(
-    plan: FusionPlan, device: str, maps: Collection[str] = (), mask_model: Path | None = None
+    plan: FusionPlan,
+    device: str,
+    maps: Collection[str] = (),
+    mask_model: Path | None = None,
+    register: bool = False,
 ) -> Generator[dict[str, Any] | TileDone, None, Fusion]:
     """Load the method and fuse; runs in the worker thread, the only one that may import torch.
 
@@ -44,6 +52,8 @@ def fuse_in_worker(
         Names of the maps that come with it; a mask is left out where no blur model is shipped.
     mask_model
         File of the blur model that makes the mask; None: the shipped one.
+    register
+        Whether the slide's planes are moved onto the middle one first.
 
     Yields
     ------
@@ -56,6 +66,8 @@ def fuse_in_worker(
     # One core is left to the window: with all of them busy it would stutter.
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
+        if register:
+            plan = _registered(plan)
         model = None if mask_model is None else str(mask_model)
         names = [
             name for name in maps if name != MASK.name or blur_detector_info(model) is not None
@@ -68,6 +80,12 @@ def fuse_in_worker(
     except RuntimeError as error:
         # The worker class takes a bare RuntimeError for its own death and would say nothing.
         raise FusionError(f"Fusing failed: {error}") from error
+
+
+def _registered(plan: FusionPlan) -> FusionPlan:
+    """Return a plan for the same planes, each moved onto the middle one."""
+    slide = registered(plan.slide)
+    return replace(plan, slide=slide, warnings=(*plan.warnings, *stayed(slide.transforms)))
 
 
 def save_in_worker(
@@ -122,6 +140,8 @@ class FusionJob(QObject):
         """Names of the maps the user wants to see."""
         self.mask_model: Path | None = None
         """The blur model the user wants the mask from; None: the shipped one."""
+        self.register = False
+        """Whether the user wants the planes moved onto the middle one first."""
         self._plan: FusionPlan | None = None
         self._provenance: dict[str, Any] = {}
         self._result: GrowingResult | None = None
@@ -171,6 +191,7 @@ class FusionJob(QObject):
             self.device,
             tuple(maps),
             self.mask_model,
+            self.register,
             _connect={
                 "yielded": self._on_yielded,
                 "returned": self._on_returned,
@@ -257,6 +278,8 @@ class FusionJob(QObject):
     def _on_returned(self, fusion: Fusion) -> None:
         if self._result is not None:
             self._result.complete(fusion.provenance)
+        if "registration" in fusion.provenance:
+            self.summary = describe_briefly(fusion.provenance["registration"])
 
     def _on_error(self, error: Exception) -> None:
         # A sentence of ours stands alone; anything else is a defect, and its kind helps to find it.
@@ -278,11 +301,12 @@ class FusionJob(QObject):
         self.changed.emit()
 
     def _on_blurred(self, fraction: float | None) -> None:
-        self.summary = (
+        blurred = (
             "no foreground in the fused region"
             if fraction is None
             else f"{100 * fraction:.0f} % of the foreground was blurred in the slider's layer"
         )
+        self.summary = f"{blurred} · {self.summary}" if self.summary else blurred
         self.changed.emit()
 
     def _on_saved(self, path: str) -> None:
