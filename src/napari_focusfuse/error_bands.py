@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_focusfuse.defocus import gaussian_blur
+from napari_focusfuse.metrics import luma
 from napari_focusfuse.slide import UInt8Image
 
 Float32Array = npt.NDArray[np.float32]
@@ -36,8 +37,6 @@ BANDS = MappingProxyType(
     }
 )
 """Names of the bands and what each counts."""
-
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def split(difference: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array]:
@@ -64,14 +63,18 @@ def overshoot(image: UInt8Image, truth: UInt8Image, border: int = 0) -> float:
 
     In grey levels, over all colour values, those within the range counting as 0.
     """
+    return float(_inside(beyond_range(image, truth), border).mean())
+
+
+def beyond_range(image: UInt8Image, truth: UInt8Image) -> npt.NDArray[np.int16]:
+    """Return by how much each (Y, X, 3) value leaves the truth's range in the 5 x 5 around."""
     highest, lowest = _local(truth, np.maximum), _local(truth, np.minimum)
     values = image.astype(np.int16)
-    beyond = np.maximum(values - highest, 0) + np.maximum(lowest - values, 0)
-    return float(_inside(beyond, border).mean())
+    return np.maximum(values - highest, 0) + np.maximum(lowest - values, 0)
 
 
 def _grey_difference(image: UInt8Image, other: UInt8Image) -> Float32Array:
-    return np.asarray((image.astype(np.float32) - other) @ _LUMA, dtype=np.float32)
+    return luma(image.astype(np.float32) - other)
 
 
 def _coarse(difference: Float32Array) -> Float32Array:

@@ -47,6 +47,7 @@ VARIANTS = MappingProxyType(
 )
 """Column names of :func:`score` and what each stands for; print it beside every figure."""
 
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _TAPS = np.arange(-5, 6)
 _GAUSSIAN = np.exp(-0.5 * (_TAPS / 1.5) ** 2)
 _KERNELS: dict[Window, FloatMap] = {
@@ -76,6 +77,11 @@ def grey(image: UInt8Image) -> UInt8Image:
     # Integers, so that no platform rounds a tie the other way.
     red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
     return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+
+
+def luma(image: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
+    """Return the grey values of a (Y, X, 3) image in its own units, not rounded."""
+    return np.asarray(image @ _LUMA, dtype=np.float32)
 
 
 def ssim_map(image: UInt8Image, reference: UInt8Image, window: Window = "gaussian") -> FloatMap:

@@ -8,6 +8,9 @@ right rather than measured.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from .defocus import Float32Array, Sheet, Specimen, random_field
@@ -19,6 +22,37 @@ CYTOPLASM = (
 )
 NUCLEUS = np.array([1.45, 1.60, 0.85], dtype=np.float32)
 BACKGROUND = np.array([0.03, 0.03, 0.02], dtype=np.float32)
+
+Chromatin = Literal["usual", "smooth", "coarse", "removed"]
+_GRAIN = {"usual": (0.22, 0.18), "smooth": (0.04, 0.03), "coarse": (0.10, 0.45)}
+"""How strong the fine and the coarse grain of a nucleus are."""
+_SITE_PX = 112
+"""Distance of the sites on which nuclei are planted: none touches another."""
+_JITTER_PX = 16
+
+
+@dataclass(frozen=True)
+class PlantedNucleus:
+    """A nucleus of a drawn cell, or the place where its cell lacks one."""
+
+    y: float
+    x: float
+    """Centre in pixels."""
+    radius_px: float
+    area_px: float
+    """What its outline encloses; 0 if it was removed."""
+    height_um: float
+    """Of its cell's middle."""
+    chromatin: Chromatin
+
+
+@dataclass(frozen=True)
+class PlantedSmear:
+    """A drawn smear of which every nucleus is known."""
+
+    specimen: Specimen
+    nuclei: tuple[PlantedNucleus, ...]
+    """Removed ones too."""
 
 
 def draw_smear(
@@ -56,6 +90,55 @@ def draw_smear(
     return Specimen(shape, tuple(sheets))
 
 
+def plant_smear(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    depth_um: float,
+    mpp: float = 0.243,
+    margin: int = 32,
+) -> PlantedSmear:
+    """Draw small cells that may overlap, whose nuclei do not, and debris, at +-``depth_um``.
+
+    A fifth of the cells lack their nucleus; as many have smooth, as many coarse chromatin.
+
+    Parameters
+    ----------
+    shape
+        (height, width) in pixels.
+    margin
+        Pixels at each side in which no nucleus lies.
+    """
+    sheets, nuclei = [_background(shape)], []
+    kinds: tuple[Chromatin, ...] = ("removed", "smooth", "coarse", "usual", "usual")
+    for y, x in _sites(shape, margin + round(5.5 / mpp), rng):
+        chromatin = kinds[int(rng.integers(len(kinds)))]
+        height = float(rng.uniform(-depth_um, depth_um))
+        density, radius, area = _planted_cell(chromatin, rng, mpp)
+        middle = density.shape[0] // 2
+        sheets.append(_put(density, height, (y - middle, x - middle), shape, rng, mpp))
+        nuclei.append(PlantedNucleus(y, x, radius, area, height, chromatin))
+    for _ in range(2 * len(nuclei)):
+        height = float(rng.uniform(-depth_um, depth_um))
+        sheets.append(_place(_speck(rng, mpp), height, shape, rng, mpp))
+    return PlantedSmear(Specimen(shape, tuple(sheets)), tuple(nuclei))
+
+
+def _sites(shape: tuple[int, int], margin: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return places on a square grid, each moved a little at random."""
+    lines = []
+    for length in shape:
+        count = max(1, 1 + (length - 2 * margin - 2 * _JITTER_PX) // _SITE_PX)
+        first = (length - (count - 1) * _SITE_PX) // 2
+        lines.append([first + _SITE_PX * index for index in range(count)])
+    moves = rng.integers(-_JITTER_PX, _JITTER_PX + 1, (len(lines[0]), len(lines[1]), 2))
+    return [
+        (y + int(moves[i, j, 0]), x + int(moves[i, j, 1]))
+        for i, y in enumerate(lines[0])
+        for j, x in enumerate(lines[1])
+    ]
+
+
 def _background(shape: tuple[int, int]) -> Sheet:
     density = np.broadcast_to(BACKGROUND, (*shape, 3)).astype(np.float32)
     return Sheet(density, np.zeros(shape, dtype=np.float32))
@@ -71,6 +154,19 @@ def _place(
     """Put a (S, S, 3) drawing at a random place, tilted; what hangs over the edge is cut."""
     side = density.shape[0]
     y0, x0 = (int(rng.integers(-side // 2, length - side // 2)) for length in shape)
+    return _put(density, height_um, (y0, x0), shape, rng, mpp)
+
+
+def _put(
+    density: Float32Array,
+    height_um: float,
+    corner: tuple[int, int],
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    mpp: float,
+) -> Sheet:
+    """Put a (S, S, 3) drawing with its first pixel at (y, x), tilted and cut."""
+    side, (y0, x0) = density.shape[0], corner
     slope_y, slope_x = rng.uniform(-0.1, 0.1, 2)
     y, x = np.indices((side, side), dtype=np.float32) - side / 2
     height = np.float32(height_um) + mpp * np.float32(slope_y) * y + mpp * np.float32(slope_x) * x
@@ -82,15 +178,34 @@ def _place(
 
 def _squamous(rng: np.random.Generator, mpp: float) -> Float32Array:
     """Draw a squamous cell: a folded, granular sheet of cytoplasm with one nucleus."""
-    radius = rng.uniform(17, 28) / mpp
+    density = _cytoplasm(rng, rng.uniform(17, 28) / mpp)
+    nucleus = _nucleus(density.shape[0], rng.uniform(3.2, 5.0) / mpp, rng)
+    return np.asarray(np.maximum(density + nucleus, 0), dtype=np.float32)
+
+
+def _planted_cell(
+    chromatin: Chromatin, rng: np.random.Generator, mpp: float
+) -> tuple[Float32Array, float, float]:
+    """Draw a small cell; return it with its nucleus' radius and area in pixels."""
+    density = _cytoplasm(rng, rng.uniform(9, 16) / mpp)
+    radius = rng.uniform(3.2, 5.0) / mpp
+    area = 0.0
+    if chromatin != "removed":
+        nucleus = _nucleus(density.shape[0], radius, rng, _GRAIN[chromatin])
+        area = float((nucleus[..., 0] > 0).sum())
+        density = density + nucleus
+    return np.asarray(np.maximum(density, 0), dtype=np.float32), radius, area
+
+
+def _cytoplasm(rng: np.random.Generator, radius: float) -> Float32Array:
+    """Draw a folded, granular sheet; ``radius`` in pixels."""
     side = int(3.4 * radius)
     inside = _blob(side, radius, rng, lobes=6, roughness=0.12, edge=1.5)
     texture = 1 + 0.10 * _grain(side, 2.0, rng) + 0.10 * _grain(side, 9.0, rng)
     stain = CYTOPLASM[int(rng.integers(len(CYTOPLASM)))] * rng.uniform(0.55, 1.1)
     density = (inside * texture)[..., None] * stain
     density += 0.35 * _rim(inside)[..., None] * stain
-    nucleus = _nucleus(side, rng.uniform(3.2, 5.0) / mpp, rng)
-    return np.asarray(np.maximum(density + nucleus, 0), dtype=np.float32)
+    return np.asarray(density)
 
 
 def _leucocyte(rng: np.random.Generator, mpp: float) -> Float32Array:
@@ -111,10 +226,16 @@ def _speck(rng: np.random.Generator, mpp: float) -> Float32Array:
     return np.asarray(inside[..., None] * NUCLEUS * rng.uniform(0.2, 0.6), dtype=np.float32)
 
 
-def _nucleus(side: int, radius: float, rng: np.random.Generator) -> Float32Array:
+def _nucleus(
+    side: int,
+    radius: float,
+    rng: np.random.Generator,
+    grain: tuple[float, float] = _GRAIN["usual"],
+) -> Float32Array:
     """Draw a nucleus: clumped chromatin within a dark membrane."""
+    fine, coarse = grain
     inside = _blob(side, radius, rng, lobes=3, roughness=0.05, edge=1.2)
-    chromatin = 0.8 + 0.22 * _grain(side, 1.6, rng) + 0.18 * _grain(side, 4.0, rng)
+    chromatin = 0.8 + fine * _grain(side, 1.6, rng) + coarse * _grain(side, 4.0, rng)
     density = inside * np.clip(chromatin, 0.3, 1.6) + 0.5 * _rim(inside)
     return np.asarray(density[..., None] * NUCLEUS * rng.uniform(0.7, 1.1), dtype=np.float32)
 

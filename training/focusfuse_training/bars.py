@@ -55,6 +55,17 @@ class Bar:
             f"at least {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
         )
 
+    def as_json(self) -> dict[str, str | float | bool | None]:
+        """Return it as one record of a JSON file."""
+        return {
+            "model": self.model,
+            "what": self.what,
+            "condition": self.condition,
+            "measured": self.value,
+            "bar": self.bounds,
+            "holds": self.holds,
+        }
+
 
 def bars(
     conditions: Sequence[Condition],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from napari_focusfuse.slide import FocusFuseError
 
@@ -67,3 +68,12 @@ def write_files(out: Path, contents: Mapping[str, bytes]) -> None:
 
 def _unwritable(out: Path, error: OSError) -> OutputError:
     return OutputError(f"{out} cannot be written ({error.strerror}); choose another --out.")
+
+
+def finite(value: Any) -> Any:
+    """Return a tree of numbers with None for what JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

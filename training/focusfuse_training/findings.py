@@ -9,6 +9,7 @@ from typing import Any
 
 from .bars import Bar, bars, bars_table
 from .candidates import Candidate
+from .command import finite
 from .error_tables import bands_table, calibration_table, error_table
 from .figures import Figure, figures
 from .summary import Condition, expectations
@@ -52,20 +53,10 @@ class Findings:
         overall = {
             "about": about,
             "sharp": self.sharp,
-            "bars": [
-                {
-                    "model": bar.model,
-                    "what": bar.what,
-                    "condition": bar.condition,
-                    "measured": bar.value,
-                    "bar": bar.bounds,
-                    "holds": bar.holds,
-                }
-                for bar in self.bars()
-            ],
+            "bars": [bar.as_json() for bar in self.bars()],
             "calibration": self._calibration(),
         }
-        tree: dict[str, Any] = _finite({**overall, **named})
+        tree: dict[str, Any] = finite({**overall, **named})
         return tree
 
     def of_model(self, label: str) -> dict[str, Any]:
@@ -81,7 +72,7 @@ class Findings:
         if label in self._calibration():
             found["calibration"] = self._calibration()[label]
         command = "focusfuse evaluate MODEL... --data DIR --out DIR"
-        return {"benchmark": _finite(found), "command": command}
+        return {"benchmark": finite(found), "command": command}
 
     def _calibration(self) -> dict[str, dict[str, Any]]:
         """Return each model's factor, and how its intervals and their ranking did where."""
@@ -94,12 +85,3 @@ class Findings:
                 about["coverage"][condition] = tally.coverage(factor) if factor > 0 else math.nan
                 about["auroc"][condition] = tally.auroc()
         return found
-
-
-def _finite(value: Any) -> Any:
-    """Return a tree of numbers with None for what JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -130,7 +130,7 @@ def entries(candidates: Sequence[Candidate], methods: Sequence[str] = ()) -> lis
             lambda s: non_local_means(argmax.fuse(s), NOISE),
             "control",
         ),
-        *(_entry(info.name, load_method(info, "cpu"), "classical") for info in classical()),
+        *(entry_of(info.name, load_method(info, "cpu"), "classical") for info in classical()),
         Entry(ORACLE, 3, oracle, "oracle"),
     ]
     argmax = next(row for row in rows if row.name == ARGMAX.name)
@@ -140,7 +140,7 @@ def entries(candidates: Sequence[Candidate], methods: Sequence[str] = ()) -> lis
     for candidate in candidates:
         if not candidate.marks_blur:
             method = load_method(model_info(candidate.file, candidate.card), "cpu")
-            rows.append(_entry(candidate.label, method, "model"))
+            rows.append(entry_of(candidate.label, method, "model"))
     return rows
 
 
@@ -150,7 +150,8 @@ def classical() -> list[MethodInfo]:
     return [*listed, *PLAIN]
 
 
-def _entry(name: str, method: FusionMethod, kind: Kind) -> Entry:
+def entry_of(name: str, method: FusionMethod, kind: Kind) -> Entry:
+    """Return the row of a fusion method; one that takes any number of planes is given three."""
     offsets = method.info.plane_offsets
     count = 3 if offsets is None else len(offsets)
     expects = isinstance(method, NeuralMethod) and method.expects_error
