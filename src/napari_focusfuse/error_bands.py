@@ -70,7 +70,8 @@ def beyond_range(image: UInt8Image, truth: UInt8Image) -> npt.NDArray[np.int16]:
     """Return by how much each (Y, X, 3) value leaves the truth's range in the 5 x 5 around."""
     highest, lowest = _local(truth, np.maximum), _local(truth, np.minimum)
     values = image.astype(np.int16)
-    return np.maximum(values - highest, 0) + np.maximum(lowest - values, 0)
+    beyond = np.maximum(values - highest, 0) + np.maximum(lowest - values, 0)
+    return np.asarray(beyond, dtype=np.int16)
 
 
 def _grey_difference(image: UInt8Image, other: UInt8Image) -> Float32Array:

@@ -29,7 +29,7 @@ from .audit_tables import Audit, as_json, audit_bars, audit_tables
 from .bars import bars_table
 from .candidates import Candidate, find_candidates
 from .command import Parser, UsageError, finite, make_folder, write_files
-from .figures import PACKAGE, can_draw
+from .figures import PACKAGE, Figure, can_draw
 from .hallucination import DEPTHS_UM, SIDE_PX, PlantedResult, PlantedTask
 from .harmless import HarmlessResult, HarmlessTask, fields, made, own_pictures
 from .nuclei import PACKAGE as DETECTOR_PACKAGE
@@ -154,7 +154,7 @@ def _write(request: Request, found: Audit) -> None:
         f"Methods: {', '.join(found.methods)}; {kept} of {len(bars)} bars hold",
         *_about(request, found),
     )
-    figures = ()
+    figures: tuple[Figure, ...] = ()
     if can_draw():
         figures = tuple(
             sheet(cases, f"{name}.jpg", caption) for name, caption, cases in _cases(found) if cases

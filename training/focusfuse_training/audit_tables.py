@@ -33,6 +33,45 @@ MIDDLE = 0.5
 FINE = (0.9, 1.1)
 """Contrast of noise over the input's: neither denoised nor amplified to be seen."""
 _KINDS = ("usual", "smooth", "coarse")
+_NUCLEI_HEADS = (
+    "picture",
+    "nuclei",
+    "false alarms",
+    "of them in cells without",
+    "precision",
+    "recall",
+    "precision over truth's",
+    "recall over truth's",
+    "area bias",
+    "tiles flagged",
+)
+_CHROMATIN_HEADS = (
+    "picture",
+    *(f"contrast over truth's, {kind}" for kind in _KINDS),
+    *(f"error over layer 0's, {kind}" for kind in _KINDS),
+)
+_SHARP_HEADS = (
+    "method",
+    "given",
+    "pictures",
+    "PSNR, worst",
+    "PSNR, mean",
+    "mean change, worst",
+    "mean change",
+    "largest change",
+    "beyond local range",
+    "middle detail, RMS",
+)
+_MADE_HEADS = (
+    "method",
+    "given",
+    "input",
+    "mean change",
+    "largest change",
+    "beyond local range",
+    "middle detail, RMS",
+    "fine contrast over input's",
+)
 
 
 @dataclass(frozen=True)
@@ -171,14 +210,8 @@ def _planted(audit: Audit, depth: float) -> Iterator[Table]:
         ratios = [_contrast(row, kind) for kind in _KINDS]
         ratios += [_error_ratio(row, layer, (kind,)) for kind in _KINDS]
         chromatin.append((name, *(number(ratio, 2) for ratio in ratios)))
-    heads = ("nuclei", "false alarms", "of them in cells without", "precision", "recall")
-    heads += ("precision over truth's", "recall over truth's", "area bias", "tiles flagged")
-    yield Table(f"Drawn nuclei, +-{depth:g} um", ("picture", *heads), tuple(rows), ())
-    heads = (
-        *(f"contrast over truth's, {kind}" for kind in _KINDS),
-        *(f"error over layer 0's, {kind}" for kind in _KINDS),
-    )
-    yield Table(f"Chromatin, +-{depth:g} um", ("picture", *heads), tuple(chromatin), ())
+    yield Table(f"Drawn nuclei, +-{depth:g} um", _NUCLEI_HEADS, tuple(rows), ())
+    yield Table(f"Chromatin, +-{depth:g} um", _CHROMATIN_HEADS, tuple(chromatin), ())
 
 
 def _sharp(audit: Audit, group: str) -> Table:
@@ -197,9 +230,7 @@ def _sharp(audit: Audit, group: str) -> Table:
                 number(max(c.middle for c in found), 2),
             )
         )
-    columns = ("method", "given", "pictures", "PSNR, worst", "PSNR, mean", "mean change, worst")
-    columns += ("mean change", "largest change", "beyond local range", "middle detail, RMS")
-    return Table(f"Sharp pictures: {group}", columns, tuple(rows), ())
+    return Table(f"Sharp pictures: {group}", _SHARP_HEADS, tuple(rows), ())
 
 
 def _made(audit: Audit) -> Table:
@@ -209,9 +240,7 @@ def _made(audit: Audit) -> Table:
             numbers = ((change.mean, 2), (change.largest, 0), (change.new, 0), (change.middle, 2))
             cells = (number(value, digits) for value, digits in (*numbers, (change.fine_ratio, 2)))
             rows.append((name, way, given, *cells))
-    columns = ("method", "given", "input", "mean change", "largest change", "beyond local range")
-    columns += ("middle detail, RMS", "fine contrast over input's")
-    return Table("Inputs without cells", columns, tuple(rows), ())
+    return Table("Inputs without cells", _MADE_HEADS, tuple(rows), ())
 
 
 def _mean(values: Iterator[float]) -> float:
