@@ -126,7 +126,7 @@ def noise_level(layer: UInt8Image) -> float:
     found = float(np.quantile(alive, 0.1)) if alive.size else 0.0
     # The tenth percentile of a deviation of so many values, by the normal approximation.
     found /= 1 - 1.28 / np.sqrt(2 * max(1, freedom))
-    return max(found, math.sqrt(1 / 12))
+    return float(max(found, math.sqrt(1 / 12)))
 
 
 def _blurs(image: Float32Array) -> Iterator[Float32Array]:

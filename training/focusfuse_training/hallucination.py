@@ -20,9 +20,9 @@ from napari_focusfuse.reblur import reblur_residual
 from napari_focusfuse.slide import UInt8Image
 from napari_focusfuse.smear import PlantedNucleus, plant_smear
 
-from .material import Sample
 from .nuclei import Detector, Found, Matching, match
 from .scoring import Entry
+from .task import Sample
 from .worst_cases import Case
 
 SIDE_PX = 512

@@ -25,8 +25,9 @@ from napari_focusfuse.pixels import to_uint8
 from napari_focusfuse.readers import open_slide
 from napari_focusfuse.slide import UInt8Image
 
-from .material import Sample, squares_in
+from .material import squares_in
 from .scoring import Entry
+from .task import Sample
 from .worst_cases import Case
 
 SIDE_PX = 256
