@@ -79,8 +79,9 @@ def test_recipes_are_offered_by_what_they_train_the_recommended_first() -> None:
 
 
 def test_models_of_the_recipes_makers_are_replaced_by_shipped_ones() -> None:
+    tuned = {config.name: config for config in offered_recipes("three")}["swift-three-adversarial"]
+    assert Path(tuned.start) == shipped_models()["swift-three"]
     configs = {config.name: config for config in offered_recipes("one")}
-    assert Path(configs["swift-single"].start) == shipped_models()["swift-single"]
     assert configs["paper-single"].blur_model == "small-blur"
 
 

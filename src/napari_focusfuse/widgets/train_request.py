@@ -119,7 +119,7 @@ def _at_hand(config: TrainingConfig) -> TrainingConfig:
     """Replace models that a recipe names in folders of its makers by those that are shipped."""
     changes: dict[str, Any] = {}
     if config.start and not Path(config.start).is_file():
-        changes["start"] = str(shipped_models().get(config.name, ""))
+        changes["start"] = str(shipped_models().get(Path(config.start).parent.name, ""))
     if config.blur_model and not Path(config.blur_model).is_file():
         changes["blur_model"] = next(iter(blur_models(())), config.blur_model)
     return replace(config, **changes)
