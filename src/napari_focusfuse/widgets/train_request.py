@@ -104,9 +104,8 @@ def offered_recipes(what: What) -> tuple[TrainingConfig, ...]:
     return tuple(config for config in _recipes() if what_of(config) == what)
 
 
-def _recommended(config: TrainingConfig) -> tuple[int, bool, str]:
-    # A first stage by its own name is a step of another recipe's making.
-    return _rank(config.name), config.name.endswith("-base"), config.name
+def _recommended(config: TrainingConfig) -> tuple[int, str]:
+    return _rank(config.name), config.name
 
 
 @cache
