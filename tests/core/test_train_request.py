@@ -152,8 +152,8 @@ def test_a_run_needs_something_to_learn_from_and_a_folder_of_its_own(run: Traini
 def test_disk_grows_with_slides_and_stacks_up_to_the_bound() -> None:
     small = replace(CONFIG, stacks=10, degraded=0, stack_px=96, patches_per_slide=10, patch=112)
     bare = disk_bytes(small, 0, images=False)
-    assert disk_bytes(small, 0, images=True) - bare == 10 * 96**2 * 16
-    assert disk_bytes(small, 2, images=False) - bare == 2 * 10 * 112**2 * 16
+    assert disk_bytes(small, 0, images=True) - bare == 10 * 96**2 * 18
+    assert disk_bytes(small, 2, images=False) - bare == 2 * 10 * 112**2 * 18
     assert disk_bytes(replace(small, cache_gb=0.001), 50, images=True) - bare == 1e6
 
 
