@@ -22,11 +22,12 @@ from focusfuse_training.material import Extent, of_data_set, of_run, squares_in
 from focusfuse_training.real_stack import RealStack
 from focusfuse_training.restoration import RESTORATIONS
 from focusfuse_training.scoring import Entry, Scorer, apply, classical, infer, oracle
+from focusfuse_training.sharp_images import sharp_images
 from focusfuse_training.stack import StackFile, TrainingStack
 from focusfuse_training.summary import Condition, OtherImagesError, Spread
 from focusfuse_training.tables import in_paper, tables
 from focusfuse_training.task import Sample, Square, Task
-from napari_focusfuse.benchmark_definition import DataError
+from napari_focusfuse.benchmark_definition import DataError, data_set
 from napari_focusfuse.fusion.catalogue import blur_companion, load_method, model_info
 from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.metrics import VARIANTS, score
@@ -371,6 +372,16 @@ def test_the_bars_say_what_holds(elsewhere: Evaluation) -> None:
     assert kept is None or kept == pytest.approx(1.0)  # it is the same image
     assert ("blur", "4 um, cells", "Spearman with defocus") in bars
     assert "### Bars" in (elsewhere.out / "tables.md").read_text()
+
+
+def test_lbc_measures_and_never_trains(tmp_path: Path) -> None:
+    parts = data_set("lbc").images
+    assert {part: len(images) for part, images in parts.items()} == {
+        **dict.fromkeys(("train", "validation", "calibration"), 0),
+        "test": 10,
+    }
+    with pytest.raises(DataError, match="trains none"):
+        sharp_images(tiny_config(tmp_path, data_set="lbc"), tmp_path, None)
 
 
 def test_a_data_set_that_keeps_nothing_for_a_test_is_refused(done: Evaluation) -> None:

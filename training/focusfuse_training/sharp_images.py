@@ -44,10 +44,21 @@ class SharpImages(ABC):
 
 
 class DataSetImages(SharpImages):
-    """The images of a data set, which says itself what they are for."""
+    """The images of a data set, which says itself what they are for.
+
+    Raises
+    ------
+    DataError
+        If there is no such data set, or it trains nothing.
+    """
 
     def __init__(self, config: TrainingConfig, folder: Path) -> None:
         self._set: DataSet = data_set(config.data_set)
+        if not self._set.images["train"]:
+            raise DataError(
+                f"The data set {config.data_set!r} measures models and trains none; name another "
+                "in the recipe's data_set."
+            )
         self._folder = folder
         self.name = Path(config.data_set).stem  # a data set may be given by the path of its file
         self.parts = {part: list(self._set.images[_as_part(part)]) for part in PARTS}
