@@ -368,6 +368,9 @@ def test_the_bars_say_what_holds(elsewhere: Evaluation) -> None:
     against = bars["three", "4 um", "1 - SSIM over that of evidence"]
     assert against["measured"] == pytest.approx(errors["three"] / errors["evidence"])
     assert against["holds"] is None
+    own = bars["three", "4 um", "largest change of tone from its blend of planes, grey levels"]
+    assert own["measured"] == table["three"]["tone of its correction, largest"]
+    assert own["holds"]  # of random weights, it has no correction yet
     kept = bars["three", "other 4 um", "share of the gain kept"]["measured"]
     assert kept is None or kept == pytest.approx(1.0)  # it is the same image
     assert ("blur", "4 um, cells", "Spearman with defocus") in bars

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .blur_scores import ALL_BLURRED, LAPLACIAN, MIDDLE, without_place
 from .calibration import COVERAGE, LARGE
 from .restoration import RESTORATIONS
+from .scoring import OWN_TONE, TONE
 from .summary import TEST, Condition, expectations
 from .tables import Table
 
@@ -18,7 +19,7 @@ ONE_PLANE = {8.0: 0.80}
 """The same over the error of the input, for models of one plane; 1.0 at all other depths."""
 KEPT = 0.70
 """Share of its gain that a model keeps on specimens of another kind."""
-TONE = 0.5
+TONE_LEVELS = 0.5
 """Grey levels by which tone may change."""
 CHANGE = 1.0
 """Grey levels by which sharp input may change on average."""
@@ -132,10 +133,11 @@ def _of_condition(condition: Condition, papers: Sequence[str]) -> Iterator[Bar]:
                 over = condition.error_ratio(row, paper.name)
                 what = f"1 - SSIM over that of {paper.name}"
                 yield Bar(what, name, condition.name, over, high=1.0)
-        largest = max(scores["tone, largest"] for scores in condition.whole[name])
-        of_what = "its input" if row.planes == 1 else "its selection"
+        own = OWN_TONE if f"{OWN_TONE}, largest" in condition.whole[name][0] else TONE
+        largest = max(scores[f"{own}, largest"] for scores in condition.whole[name])
+        of_what = "its input" if row.planes == 1 else "its blend of planes"
         what = f"largest change of tone from {of_what}, grey levels"
-        yield Bar(what, name, condition.name, largest, high=TONE)
+        yield Bar(what, name, condition.name, largest, high=TONE_LEVELS)
     yield from _of_masks(condition)
 
 

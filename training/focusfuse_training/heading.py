@@ -36,7 +36,8 @@ def heading(
         *(f"{name}: {text}" for name, text in BANDS.items()),
         "overshoot: by how much colours leave the truth's range in 5 x 5 px, mean, grey levels",
         f"tone: change above sigma {COARSE_PX:g} px from the input (one plane) or the selection by "
-        "Laplacian energy (several), grey levels",
+        "Laplacian energy (several), grey levels; the bar is on what a network's correction "
+        "changes of its own blend of planes",
         f"rival: the input (one plane), or the best of {', '.join(SELECTIONS)} and the untouched "
         "layer (several), by mean SSIM-paper",
         "90 % intervals: |output - truth| <= factor x expected error + half a grey level, the "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import Literal
 
@@ -41,6 +41,9 @@ NOISE = 255 / CAMERA.electrons**0.5
 """Grey levels of shot noise on white: what the denoising controls are told."""
 LAYER0, LAYER0_OF_THREE, ORACLE = "layer 0", "layer 0 (of three)", "oracle selection"
 
+TONE, OWN_TONE = "tone", "tone of its correction"
+"""Changes against the input or the selection that networks start from, and against the blend of
+planes that a network chose itself."""
 SELECTIONS = ("argmax", "dtcwt", "pyramid")
 """Methods of which the best is what a network of several planes has to beat."""
 
@@ -61,6 +64,8 @@ class Entry:
     kind: Kind = "model"
     infer: Infer | None = None
     """Fuses, and gives the (Y, X) error it expects, of models that expect one."""
+    selected: Fuse | None = None
+    """What of the result is a blend of several planes, of models that tell."""
 
     def run(self, sample: Sample) -> tuple[UInt8Image, Float32Array | None]:
         """Return the picture, and the (Y, X) error it expects, if any."""
@@ -82,14 +87,24 @@ def infer(
     tuple
         (Y, X, 3) picture, and (Y, X) mean absolute error to expect, in units of white, or None.
     """
-    if sampling is not None:
-        method = method.at(sampling)
-    height, width = planes.shape[1:3]
-    stack = mirrored(planes, method.info.multiple_of)[None].astype(np.float32) / 255.0
-    if not (isinstance(method, NeuralMethod) and method.expects_error):
-        return to_uint8(method(stack)[0])[:height, :width], None
-    found = to_unit_range(method.infer(stack), method.info.title)[0, :height, :width]
+    told = method if sampling is None else method.at(sampling)
+    stack, shown = _prepared(method, planes)
+    if not (isinstance(told, NeuralMethod) and told.expects_error):
+        return to_uint8(told(stack)[0])[shown], None
+    found = to_unit_range(told.infer(stack), method.info.title)[0][shown]
     return to_uint8(found[..., :3]), found[..., 3]
+
+
+def selected(method: NeuralMethod, planes: UInt8Image, sampling: Sampling) -> UInt8Image:
+    """Return the (Y, X, 3) blend of (Z, Y, X, 3) planes that a network corrects."""
+    stack, shown = _prepared(method, planes)
+    return to_uint8(method.at(sampling).selected(stack)[0][shown])
+
+
+def _prepared(method: FusionMethod, planes: UInt8Image) -> tuple[Float32Array, tuple[slice, slice]]:
+    """Return planes as a method takes them, and which part of its result they are."""
+    stack = mirrored(planes, method.info.multiple_of)[None].astype(np.float32) / 255.0
+    return stack, (slice(planes.shape[1]), slice(planes.shape[2]))
 
 
 def oracle(sample: Sample) -> UInt8Image:
@@ -154,13 +169,14 @@ def entry_of(name: str, method: FusionMethod, kind: Kind) -> Entry:
     """Return the row of a fusion method; one that takes any number of planes is given three."""
     offsets = method.info.plane_offsets
     count = 3 if offsets is None else len(offsets)
-    expects = isinstance(method, NeuralMethod) and method.expects_error
-    return Entry(
-        name,
-        count,
-        lambda s: apply(method, s.central(count), s.sampling(count)),
-        kind,
-        (lambda s: infer(method, s.central(count), s.sampling(count))) if expects else None,
+    entry = Entry(name, count, lambda s: apply(method, s.central(count), s.sampling(count)), kind)
+    if not (isinstance(method, NeuralMethod) and method.expects_error):
+        return entry
+    blend: Fuse = lambda s: selected(method, s.central(count), s.sampling(count))  # noqa: E731
+    return replace(
+        entry,
+        infer=lambda s: infer(method, s.central(count), s.sampling(count)),
+        selected=blend if count > 1 else None,
     )
 
 
@@ -222,7 +238,10 @@ class Scorer:
             (fused, expected), truth = row.run(sample), sample.truth(row.planes)
             if row.planes not in befores:
                 befores[row.planes] = sharpest(sample.central(row.planes))
-            whole[row.name] = judged(fused, truth, befores[row.planes], task.border)
+            before = {TONE: befores[row.planes]}
+            if row.selected is not None:
+                before[OWN_TONE] = row.selected(sample)
+            whole[row.name] = judged(fused, truth, before, task.border)
             if expected is not None:
                 expectations[row.name] = ErrorTally.of(fused, expected, truth, task.border)
             for square, found in zip(task.squares, squares, strict=True):
@@ -258,23 +277,21 @@ class Scorer:
 
 
 def judged(
-    fused: UInt8Image, truth: UInt8Image, before: UInt8Image, border: int
+    fused: UInt8Image, truth: UInt8Image, befores: Mapping[str, UInt8Image], border: int
 ) -> dict[str, float]:
     """Return all that is said of a whole picture: every metric, the bands of its error, its tone.
 
     Parameters
     ----------
-    before
-        What it was made from: the plane, or the selection of several that networks start from.
+    befores
+        What it was made from, by name, such as :data:`TONE`.
     """
-    largest, rms = tone_change(fused, before, border)
-    return {
-        **score(fused, truth, border),
-        **band_errors(fused, truth, border),
-        "overshoot": overshoot(fused, truth, border),
-        "tone, largest": largest,
-        "tone, RMS": rms,
-    }
+    bands = {**band_errors(fused, truth, border), "overshoot": overshoot(fused, truth, border)}
+    found = score(fused, truth, border) | bands
+    for name, before in befores.items():
+        largest, rms = tone_change(fused, before, border)
+        found |= {f"{name}, largest": largest, f"{name}, RMS": rms}
+    return found
 
 
 def _fits(row: Entry, sample: Sample) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_focusfuse.model_card import ModelError
 from napari_focusfuse.models.generator import stack_with_masks
-from napari_focusfuse.models.swift import SwiftGenerator
+from napari_focusfuse.models.swift import Restoration, SwiftGenerator
 from napari_focusfuse.sampling import Sampling
 from napari_focusfuse.weights import load_model
 
@@ -105,7 +105,31 @@ class NeuralMethod(FusionMethod):
         """
         return _run(self._infer, stacks, self.device)
 
+    def selected(self, stacks: Float32Image) -> Float32Image:
+        """Return what of the (B, Y, X, 3) result is a blend of the planes, with nothing corrected.
+
+        Raises
+        ------
+        TypeError
+            If the network does not tell the two apart; those that expect an error do.
+        """
+        return _run(self._select, stacks, self.device)
+
+    def _select(self, stacks: Tensor) -> Tensor:
+        found = self._restored(stacks)
+        if not isinstance(found, Restoration):
+            raise TypeError(f"{self.info.name} does not say what it selected")
+        return (found.fused - found.correction).float().movedim(1, -1)
+
     def _infer(self, stacks: Tensor) -> Tensor:
+        found = self._restored(stacks)
+        if not isinstance(found, Restoration):
+            return found.float().movedim(1, -1)
+        both = torch.cat([found.fused.float(), found.log_error.float().exp()], dim=1)
+        return both.movedim(1, -1)
+
+    def _restored(self, stacks: Tensor) -> Tensor | Restoration:
+        """Return what the network makes of (B, Z, Y, X, 3) stacks."""
         planes = stacks.movedim(-1, 2)
         with _precision(self.device, self._dtype):
             # Z times C channels, each plane's together.
@@ -114,12 +138,13 @@ class NeuralMethod(FusionMethod):
             else:
                 stacked = stack_with_masks(planes, self._blur)
             stacked = stacked.contiguous(memory_format=torch.channels_last)
-            if not isinstance(self._network, SwiftGenerator):
-                return self._network(stacked).float().movedim(1, -1)
-            told = None if self._sampling is None else self._sampling.expand(len(stacks), -1)
-            found = self._network(stacked, told)
-        both = torch.cat([found.fused.float(), found.log_error.float().exp()], dim=1)
-        return both.movedim(1, -1)
+            found: Tensor | Restoration
+            if isinstance(self._network, SwiftGenerator):
+                told = None if self._sampling is None else self._sampling.expand(len(stacks), -1)
+                found = self._network(stacked, told)
+            else:
+                found = self._network(stacked)
+        return found
 
 
 class BlurDetector(PixelMapper):
