@@ -27,7 +27,8 @@ MISFIT = 0.7
 """Share of what was changed that the blurs may fail to undo before it counts as unexplained.
 
 Nobody knows the optics, and cells of several heights overlap: of a simulated smear's perfect
-restoration they leave up to 0.7, of a nucleus that is not there 0.8 to 1.
+restoration they leave up to 0.7, of a nucleus that is not there 0.8 to 1, of a dark grain of 5 px
+radius so much only where the layer is nearly in focus.
 """
 _FIT_PX = 8
 """Side of the squares that have one defocus each: cells at several heights meet within a tile."""
@@ -41,6 +42,8 @@ _RADII_PX = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 11.0, 16.0)
 """Blurs that are tried: Gaussians, and the discs of geometrical optics."""
 _PADDING_PX = 32
 _NOISE_PX = 8
+_ROUNDING = 1e-3
+"""Grey levels: what arithmetic leaves where there is no noise."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def noise_level(layer: UInt8Image) -> float:
     freedom = side * side - basis.shape[1]
     deviations = np.sqrt((left**2).sum(axis=1) / max(1, freedom))
     # Saturated squares have no noise and would hide that of the rest.
-    alive = deviations[deviations > 0]
+    alive = deviations[deviations > _ROUNDING]
     found = float(np.quantile(alive, 0.1)) if alive.size else 0.0
     # The tenth percentile of a deviation of so many values, by the normal approximation.
     found /= 1 - 1.28 / np.sqrt(2 * max(1, freedom))

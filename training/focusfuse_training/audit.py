@@ -173,8 +173,16 @@ def _write(request: Request, found: Audit) -> None:
 def _cases(found: Audit) -> Iterator[tuple[str, str, list[Case]]]:
     planted = [c for r in found.planted for c in r.cases if c.row in found.methods]
     changed = [c for r in found.harmless for c in r.cases if c.row in found.methods]
-    yield "nuclei", "Where each method is most wrong about a nucleus", worst(planted, _SHOWN)
-    yield "changes", "Where each method changed a sharp input most", worst(changed, _SHOWN)
+    yield (
+        "nuclei",
+        "Where each method is most wrong about a nucleus: layer 0, output, truth",
+        worst(planted, _SHOWN),
+    )
+    yield (
+        "changes",
+        "Where each method changed a sharp input most: input, output, difference x 8",
+        worst(changed, _SHOWN),
+    )
 
 
 def _about(request: Request, found: Audit) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _CROP_PX = 768
 _CROPS = 4
 """Of a slide or picture of the user's own, so many squares of that side."""
 _SHOWN_PX = 96
+_AMPLIFIED = 8
 EQUAL, BETWEEN = "three equal planes", "between two defocused planes"
 SINGLE = "one plane"
 MADE = "made"
@@ -121,9 +122,10 @@ class HarmlessTask:
         top = min(max(0, int(y) - _SHOWN_PX // 2), max(0, height - _SHOWN_PX))
         left = min(max(0, int(x) - _SHOWN_PX // 2), max(0, width - _SHOWN_PX))
         cut = np.s_[top : top + _SHOWN_PX, left : left + _SHOWN_PX]
-        given = self.image[cut].copy()
+        given, made = self.image[cut].copy(), fused[cut].copy()
+        difference = np.clip(128 + _AMPLIFIED * (made.astype(np.int16) - given), 0, 255)
         caption = f"{self.name}, {way}, {int(distance.max())} levels at ({y}, {x})"
-        return Case(row, float(distance.max()), caption, (given, fused[cut].copy(), given))
+        return Case(row, float(distance.max()), caption, (given, made, difference.astype(np.uint8)))
 
 
 def _sample(planes: UInt8Image) -> Sample:
