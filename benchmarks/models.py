@@ -5,7 +5,7 @@ counts.  Weights are random: they do not change the time.  "Equal" compares them
 and memory format; "best" takes the fastest setting of each.  "Cast" has the weights in bfloat16,
 "autocast" converts them as it goes.  A megapixel of picture costs more than one of tile, because
 tiles overlap: two lines count that too, the paper's with its own tiling of 512 px tiles and 128 px
-overlap, swift's with the margin that makes it exact.
+overlap, swift's with the margin that makes it exact and the tiles of the window or of whole slides.
 
 Then the swift generator alone, exported, in other runtimes: ONNX Runtime (extra onnx), and
 OpenVINO where somebody installed it.
@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_focusfuse.fusion.method import MethodInfo
 from napari_focusfuse.fusion.neural import fast_dtype
-from napari_focusfuse.fusion.plan import DEFAULT, PAPER, Preset, tile_grid
+from napari_focusfuse.fusion.plan import DEFAULT, PAPER, SLIDE, Preset, tile_grid
 from napari_focusfuse.model_card import ModelCard
 from napari_focusfuse.models import build
 from napari_focusfuse.models.swift import SwiftGenerator
@@ -49,7 +49,7 @@ SETTINGS = (
     "bfloat16 cast channels_last",
 )
 FLOAT32 = SETTINGS[:2]
-SWIFT_TILES = (512, 1024)
+TILINGS = {"in the window": DEFAULT, "of a whole slide": SLIDE}
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {
     "wall": time.perf_counter,
@@ -132,9 +132,9 @@ def contenders(planes: int, preset: str) -> tuple[Contender, Contender]:
     )
 
 
-def measure(planes: int, tile: int, repeats: int, preset: str, clock: Clock) -> None:
+def measure(planes: int, tile: int, repeats: int, form: str, clock: Clock) -> None:
     """Compare the networks, and print what fast_dtype would take."""
-    swift, paper = contenders(planes, preset)
+    swift, paper = contenders(planes, form)
     image = torch.rand(planes, 3, tile, tile)
     megapixels = tile * tile / 1e6
     fastest: dict[tuple[str, str], float] = {}
@@ -154,12 +154,9 @@ def measure(planes: int, tile: int, repeats: int, preset: str, clock: Clock) -> 
         row(f"equal: {setting}, s/Mpx", *times)
     best = [min(fastest[c.name, s] for s in SETTINGS) for c in (swift, paper)]
     row("best of each, s per Mpx of tile", *best)
-    for size in SWIFT_TILES:
-        row(
-            f"... per Mpx of picture, swift {size}",
-            best[0] * overlap(swift, DEFAULT, size),
-            best[1] * overlap(paper, PAPER, PAPER.tile),
-        )
+    for where, preset in TILINGS.items():
+        times = best[0] * overlap(swift, preset, planes), best[1] * overlap(paper, PAPER, planes)
+        row(f"... per Mpx of picture {where}", *times)
     for contender in (swift, paper):
         high = min(fastest[contender.name, s] for s in FLOAT32)
         low = min(fastest[contender.name, s] for s in SETTINGS if s not in FLOAT32)
@@ -173,11 +170,11 @@ def row(title: str, swift: float, paper: float) -> None:
     print(f"{title:46}{swift:10.2f}{paper:14.2f}{paper / swift:8.1f}")
 
 
-def overlap(contender: Contender, preset: Preset, tile: int) -> float:
+def overlap(contender: Contender, preset: Preset, planes: int) -> float:
     """Return how many pixels of tile one pixel of picture costs."""
     reach = max(contender.generator.reach, contender.blur.reach)
     info = MethodInfo(contender.name, contender.name, "restoration", None, reach)
-    grid = tile_grid(info, Preset(preset.name, tile, preset.margin, preset.ramp))
+    grid = tile_grid(info, preset, planes)
     return (grid.tile / grid.step) ** 2
 
 
