@@ -274,7 +274,7 @@ def test_the_default_margin_covers_method_and_blur_detector_alike(slide):
         plan = plan_fusion(slide, info, slide.planes, 0, SQUARE)
         assert plan.grid.margin >= max(info.halo, 0 if detector is None else detector.halo)
         assert plan.grid.margin % plan.grid.alignment == 0
-        assert plan.grid.tile == 512
+        assert plan.grid.tile == 768
     far = MethodInfo("far", "Far", "restoration", None, halo=300)
     plan = plan_fusion(slide, far, slide.planes, 0, SQUARE)
     assert (plan.grid.margin, plan.tiling) == (MAX_MARGIN, "anchored only")

@@ -29,7 +29,8 @@ class Preset:
     """Pixels over which neighbours are blended."""
 
 
-DEFAULT = Preset("default", tile=512, margin=None, ramp=8)
+DEFAULT = Preset("default", tile=768, margin=None, ramp=8)
+"""For the window: tiles small enough to see it grow, large enough for the reach of networks."""
 PAPER = Preset("paper", tile=512, margin=0, ramp=128)
 """The paper's tiling: 512 px tiles, 128 px redundancy, distance weighting over all of it."""
 SLIDE = Preset("slide", tile=None, margin=None, ramp=0)
