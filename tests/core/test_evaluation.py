@@ -375,6 +375,14 @@ def test_the_bars_say_what_holds(elsewhere: Evaluation) -> None:
     assert kept is None or kept == pytest.approx(1.0)  # it is the same image
     assert ("blur", "4 um, cells", "Spearman with defocus") in bars
     assert "### Bars" in (elsewhere.out / "tables.md").read_text()
+    noted = read_card(elsewhere.out / "one.safetensors").scores
+    assert noted["benchmark"]["bars"]["mean change of sharp input, grey levels, in focus"] == (
+        "0.000, at most 1: holds"
+    )
+    assert noted["command"] == (
+        "focusfuse evaluate MODEL... --data DIR --unseen other=DIR --stack real=DIR --depths 4 "
+        "--seeds 1 --side 144 --out DIR"
+    )
 
 
 def test_lbc_measures_and_never_trains(tmp_path: Path) -> None:

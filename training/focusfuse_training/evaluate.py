@@ -76,6 +76,16 @@ class Request:
     """An earlier ``scores.json`` on the same images, whose models join the tables."""
     command: str = "focusfuse evaluate"
 
+    def repeatable(self) -> str:
+        """Return the command for a card, without what only this machine knows."""
+        found = ["focusfuse evaluate MODEL... --data DIR"]
+        found += [f"--unseen {Path(name).stem}=DIR" for name, _ in self.unseen]
+        found += [f"--stack {name}=DIR" for name, _ in self.stacks]
+        found.append(f"--depths {','.join(f'{depth:g}' for depth in self.depths)}")
+        found += [f"--seeds {self.seeds}"] if self.seeds != len(SEEDS) else []
+        found += [] if self.side is None else [f"--side {self.side}"]
+        return " ".join([*found, "--out DIR"])
+
 
 def evaluate(request: Request) -> Findings:
     """Score models under several conditions and write tables, figures and the models to ship.
@@ -199,7 +209,7 @@ def _write(
     contents |= {figure.name: figure.content for *_, drawn in sections for figure in drawn}
     write_files(request.out, contents)
     for candidate in candidates:
-        noted = findings.of_model(candidate.label)
+        noted = findings.of_model(candidate.label, request.repeatable())
         note_scores(candidate, noted, findings.factors.get(candidate.label))
 
 

@@ -59,8 +59,8 @@ class Findings:
         tree: dict[str, Any] = finite({**overall, **named})
         return tree
 
-    def of_model(self, label: str) -> dict[str, Any]:
-        """Return what a model's card says of its scores."""
+    def of_model(self, label: str, command: str) -> dict[str, Any]:
+        """Return what a model's card says of its scores, and of the command that prints them."""
         found: dict[str, Any] = {}
         if label in self.sharp:
             found["mean change of sharp input, grey levels"] = self.sharp[label]
@@ -71,7 +71,12 @@ class Findings:
                     found[f"{part}, {condition.name}"] = scores[part][label]
         if label in self._calibration():
             found["calibration"] = self._calibration()[label]
-        command = "focusfuse evaluate MODEL... --data DIR --out DIR"
+        found["bars"] = {
+            f"{bar.what}, {bar.condition}": f"{bar.value:.3f}, {bar.bounds}: "
+            + ("holds" if bar.holds else "does not hold")
+            for bar in self.bars()
+            if bar.model == label and bar.holds is not None
+        }
         return {"benchmark": finite(found), "command": command}
 
     def _calibration(self) -> dict[str, dict[str, Any]]:
