@@ -222,7 +222,8 @@ def with_real(material: Material, name: str, stack: RealStack, patches: int) -> 
     return replace(
         material,
         specimens=f"{material.specimens}; {name}: the middle planes of a real stack against the "
-        f"fusion of all by {REFERENCE}, the middle {shape[0]} x {shape[1]} px",
+        f"fusion of all by {REFERENCE}, which favours {REFERENCE} itself, the middle {shape[0]} x "
+        f"{shape[1]} px, not registered",
         conditions={**material.conditions, name: tasks},
         tuning={**material.tuning, name: ()},
         unseen={**material.unseen, name: name},
