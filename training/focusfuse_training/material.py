@@ -137,11 +137,11 @@ def simulated(
         Of the data set.
     parts
         Its (Y, X, 3) sharp fields: ``"test"``, ``"train"`` and perhaps ``"calibration"``, of which
-        every depth of the benchmark is imaged once, whole.
+        every depth of the benchmark is imaged once.
     drawn
         Whether drawn smears take the place of the test fields.
     """
-    middles = {part: [extent.middle(f) for f in parts[part]] for part in ("test", "train")}
+    middles = {part: [extent.middle(f) for f in fields] for part, fields in parts.items()}
     fields: Sequence[UInt8Image | None] = [None] if drawn else middles["test"]
     conditions, tuning = {}, {}
     for depth in extent.depths:
@@ -164,7 +164,7 @@ def simulated(
         sharp=tuple(middles["test"]),
         calibration=tuple(
             Task(field, depth, SEEDS[0], calibrates=True)
-            for field in parts.get("calibration", ())
+            for field in middles.get("calibration", ())
             for depth in DEPTHS_UM
         ),
     )
