@@ -186,7 +186,7 @@ def test_the_command_writes_its_tables(tmp_path: Path) -> None:
     words = ["argmax", "--out", str(tmp_path / "out"), "--nuclei", "0", "--jobs", "1"]
     assert main(words) == 0
     text = (tmp_path / "out" / "audit.md").read_text()
-    assert "## Bars" in text
+    assert "### Bars" in text
     record = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert {bar["model"] for bar in record["bars"]} == {"argmax"}
     assert all(bar["holds"] for bar in record["bars"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from napari_focusfuse.benchmark_definition import CAMERA, OPTICS, data_set
+from napari_focusfuse.benchmark_definition import CAMERA, OPTICS, Z_STEP_UM, data_set
 from napari_focusfuse.fusion.classical import ARGMAX
 from napari_focusfuse.slide import FocusFuseError
 
@@ -160,7 +160,7 @@ def _write(request: Request, found: Audit) -> None:
             sheet(cases, f"{name}.jpg", caption) for name, caption, cases in _cases(found) if cases
         )
     sections = (
-        ("Bars", (bars_table(bars),), figures),
+        ("What must hold", (bars_table(bars),), figures),
         ("All that was measured", tuple(audit_tables(found)), ()),
     )
     report = Report("Audit", head, request.command, sections)
@@ -186,12 +186,8 @@ def _cases(found: Audit) -> Iterator[tuple[str, str, list[Case]]]:
 
 
 def _about(request: Request, found: Audit) -> tuple[str, ...]:
-    smears = len(found.planted) // max(1, len(request.depths))
     return (
-        f"Drawn smears: {smears} of {SIDE_PX} x {SIDE_PX} px at each depth, seeds 0 to "
-        f"{smears - 1}, heights over plus and minus the depth, three planes 2.7 um apart, "
-        f"effective aperture {OPTICS.na:g}, {CAMERA.electrons:g} electrons, JPEG "
-        f"{CAMERA.jpeg_quality}; a fifth of the cells lack their nucleus",
+        *_smears(request, found),
         "Detector: stain density and distance watershed (`python -m focusfuse_training.nuclei`); "
         "area bias is the mean over nuclei of area over that in the truth image, less one",
         "Chromatin: detail of 1.5 to 8 px in a nucleus' core, less the mean at each distance from "
@@ -200,6 +196,17 @@ def _about(request: Request, found: Audit) -> tuple[str, ...]:
         "in grey levels, as all changes are",
         "Tiles flagged: share of 64 px tiles whose output, blurred again, does not give layer 0",
     )
+
+
+def _smears(request: Request, found: Audit) -> Iterator[str]:
+    if found.planted:
+        smears = len(found.planted) // len(request.depths)
+        yield (
+            f"Drawn smears: {smears} of {SIDE_PX} x {SIDE_PX} px at each depth, seeds 0 to "
+            f"{smears - 1}, heights over plus and minus the depth, three planes {Z_STEP_UM:g} um "
+            f"apart, effective aperture {OPTICS.na:g}, {CAMERA.electrons:g} electrons, JPEG "
+            f"{CAMERA.jpeg_quality}; a fifth of the cells lack their nucleus"
+        )
 
 
 # ---------------------------------------------------------------------- processes
