@@ -126,3 +126,18 @@ def test_the_error_to_expect_is_bounded() -> None:
         nn.init.constant_(network.tail.bias, value)
         error = network(torch.rand(1, 3, SIDE, SIDE)).log_error.exp()
         assert 0.0005 < float(error.min()) <= float(error.max()) < 0.5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("planes", [1, 3])
+def test_nothing_comes_of_nothing(planes: int) -> None:
+    network = awake(SwiftGenerator(SwiftConfig(planes=planes, width=8)))
+    nn.init.normal_(network.tail.weight, std=1.0)
+    flat = torch.full((1, 3 * planes, SIDE, SIDE), 0.6)
+    torch.testing.assert_close(network(flat).fused, flat[:, :3])
+    speck = flat.clone()
+    speck[..., 20, 20] = 0.4
+    found = network(speck)
+    assert 0.3 - 1e-6 <= float(found.fused.min()) <= float(found.fused.max()) <= 0.7 + 1e-6
+    assert float((found.fused - 0.6)[..., 48:, 48:].abs().max()) < 1e-6
+    torch.testing.assert_close(found.fused - found.correction, speck[:, :3], atol=0.21, rtol=0)

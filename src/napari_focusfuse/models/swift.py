@@ -1,13 +1,14 @@
 """The swift generator: a small network that corrects a blend of its focal planes.
 
-It departs from the paper's generator in five ways, each for a reason.  Dense 3x3 convolutions run
+It departs from the paper's generator in six ways, each for a reason.  Dense 3x3 convolutions run
 at half resolution and below only, where a CPU is efficient.  Its output is a blend of its planes
 plus a correction; the blend starts from the Laplacian-energy selection and the correction from
-nothing, so doing nothing is its default.  The correction has no part above a Gaussian of
-:data:`TONE_SIGMA_PX`: tone is not the network's to change.  It is told how far planes and pixels
-lie apart, where that is known, because they decide what blur looks like.  And it says how far it
-expects to be off.  It has no global statistic (no instance norm, no global pooling), so a tile's
-output never depends on what else is in the tile.
+nothing, so doing nothing is its default.  The correction loses what a Gaussian of
+:data:`TONE_SIGMA_PX` leaves of it: tone is not the network's to change.  It cannot leave the range
+of the planes around by more than half, so that nothing comes of nothing.  It is told how far planes
+and pixels lie apart, where that is known, because they decide what blur looks like.  And it says
+how far it expects to be off.  It has no global statistic (no instance norm, no global pooling), so
+a tile's output never depends on what else is in the tile.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ TONE_SIGMA_PX = 8.0
 _TONE_GRID = 4
 _TONE_RADIUS = 4
 """On that grid; four pixels of it are twice the sigma."""
+_RANGE_GRID = 4
+_RANGE_RADIUS = 4
+"""The range of the planes is taken of so many such squares to each side of a pixel's own."""
+_BEYOND = 0.5
+"""Share of that range by which the result may leave it: blur takes contrast from small things."""
 _UNCHOSEN = 0.01
 """Weight at which the blend starts for planes the selection left out: 0 could not be learnt."""
 _FIRST_ERROR = -4.0
@@ -166,8 +172,9 @@ class SwiftGenerator(nn.Module):
             logits = torch.log(weights + _UNCHOSEN) + found[:, 4:]
             blend = select(planes, logits.softmax(dim=1))
         correction = without_tone(found[:, :3])
+        fused = _bounded(blend + correction, stacked.unflatten(1, (self.config.planes, 3)).float())
         log_error = _FIRST_ERROR + _ERROR_SPAN * torch.tanh(found[:, 3:4] / _ERROR_SPAN)
-        return Restoration(blend + correction, log_error, correction)
+        return Restoration(fused, log_error, fused - blend)
 
     def _features(self, inputs: Tensor, sampling: Tensor) -> Tensor:
         """Return (B, 4 or 4 + planes, Y, X): correction, error, and logits of the blend."""
@@ -191,6 +198,23 @@ def without_tone(images: Tensor) -> Tensor:
     )
     tone = functional.interpolate(small, scale_factor=_TONE_GRID, mode="bilinear")
     return images - tone
+
+
+def _bounded(fused: Tensor, planes: Tensor) -> Tensor:
+    """Return (B, 3, Y, X) images that leave the local range of (B, Z, 3, Y, X) planes by half."""
+    highest, lowest = _highest(planes.amax(dim=1)), -_highest(-planes.amin(dim=1))
+    beyond = _BEYOND * (highest - lowest)
+    return fused.clamp(lowest - beyond, highest + beyond)
+
+
+def _highest(images: Tensor) -> Tensor:
+    """Return the highest value around each pixel, in squares of a fixed grid."""
+    side = 2 * _RANGE_RADIUS + 1
+    squares = functional.max_pool2d(images, _RANGE_GRID)
+    for size in ((side, 1), (1, side)):
+        padding = (size[0] // 2, size[1] // 2)
+        squares = functional.max_pool2d(squares, size, stride=1, padding=padding)
+    return functional.interpolate(squares, scale_factor=_RANGE_GRID, mode="nearest")
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
