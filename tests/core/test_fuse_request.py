@@ -181,4 +181,4 @@ def test_many_regions_ask_first() -> None:
     many = [plan] * 200
     assert "200 regions" in (regions_question(many, None) or "")
     assert "unknown" in (regions_question(many, None) or "")
-    assert "about 2 h" in (regions_question(many, 5.0) or "")
+    assert "about 2 h" in (regions_question(many, 10.0) or "")

@@ -120,13 +120,13 @@ def test_a_halo_8_px_too_small_is_seen(slide, distance):
 
 
 def test_a_margin_too_small_for_a_network_is_seen(slide):
-    method = random_swift(gain=1.0)
+    method = random_swift(gain=3.0)
     reach = method.info.halo
     plan = planned(
         slide,
         method,
         Region(0, 0, HEIGHT, WIDTH),
-        Preset("short", tile=96, margin=(reach - 16) // 8 * 8, ramp=8),
+        Preset("short", tile=96, margin=(reach - 24) // 8 * 8, ramp=8),
     )
     assert plan.tiling == "anchored only"
     seen = seam_dependence(plan, method)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from napari_focusfuse.fusion.catalogue import load_method, method_info
+from napari_focusfuse.fusion.inference import REACH
 from napari_focusfuse.fusion.method import MAX_MARGIN
 from napari_focusfuse.fusion.neural import load_neural
 from napari_focusfuse.fusion.reach import measure_reach
@@ -143,7 +144,7 @@ def test_reach_is_exactly_what_is_declared(tmp_path: Path, name: str) -> None:
     # In bfloat16 libraries fill kernels up with zeros, and zero times the probe's NaN is NaN: it
     # shows one pixel more than any number can travel.
     method = load_neural(method_info(str(saved(tmp_path, name, 1))), "cpu", "float32")
-    assert measure_reach(method.compute, method.info) == method.info.halo
+    assert measure_reach(method.compute, method.info) == method.info.halo - REACH
 
 
 @pytest.mark.parametrize("planes", [1, 3])

@@ -30,7 +30,7 @@ from slide_jobs import write_slide
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> SlideRequest:
-    path = write_slide(tmp_path_factory.mktemp("slide") / "thick.ome.tif", 500, 1600)
+    path = write_slide(tmp_path_factory.mktemp("slide") / "thick.ome.tif", 500, 2400)
     with open_slide(path) as slide:
         return SlideRequest(
             whole_plan(slide, "argmax", "three", 1),
@@ -42,7 +42,7 @@ def request_(tmp_path_factory: pytest.TempPathFactory) -> SlideRequest:
 
 def test_all_of_the_slide_is_fused_around_the_sliders_layer(request_: SlideRequest) -> None:
     job = request_.job()
-    assert job.region == Region(0, 0, 500, 1600)
+    assert job.region == Region(0, 0, 500, 2400)
     assert (job.planes, job.zero, job.centre) == ((0, 1, 2), 1, 1)
     assert [path.name for path in job.outputs.values()] == [
         "thick.fused.ome.tif",
@@ -77,14 +77,14 @@ def test_time_and_disk_come_from_a_tile_fused_here(tmp_path: Path) -> None:
 
 def test_what_it_will_take_is_said_before_it_starts(request_: SlideRequest) -> None:
     looking = describe(request_, None, None)
-    assert looking.startswith("layers -1, 0, +1 · 0.25 um/px · 1,600 x 500 px · 2 tiles")
+    assert looking.startswith("layers -1, 0, +1 · 0.25 um/px · 2,400 x 500 px · 2 tiles")
     assert looking.endswith("measuring time and disk on one tile …")
     sample = Sample(empty=1, seconds=30.0, pixel_bytes=2.0)
     said = describe(request_, sample, 10**9)
     assert "2 tiles, 1 of them empty glass · about 30 s" in said
-    assert "about 1.1 MB, and as much again until it is done (1.0 GB free)" in said
+    assert "about 1.6 MB, and as much again until it is done (1.0 GB free)" in said
     assert too_little_room(request_, sample, 10**9) == ""
-    assert "2.1 MB are needed" in too_little_room(request_, sample, 10**6)
+    assert "3.2 MB are needed" in too_little_room(request_, sample, 10**6)
 
 
 def test_what_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_camera_of_12_bits_says_what_is_white(stack):
 
 
 def test_planes_are_read_tile_by_tile():
-    planes = [Lazy(np.tile(texture(64, 64, seed)[..., 0], (24, 24))) for seed in range(2)]
+    planes = [Lazy(np.tile(texture(64, 64, seed)[..., 0], (32, 32))) for seed in range(2)]
     fused = fuse_stack(planes, "argmax", device="cpu")
     assert fused.shape == planes[0].shape
     assert max(plane.largest for plane in planes) < 0.2 * fused.size

@@ -119,8 +119,10 @@ def test_whole_slides_overlap_little_and_their_blocks_are_whole_tiles(slide: Pat
         grid = tile_grid(info, SLIDE)
         assert default_block(grid.step) % grid.step == 0
         assert default_block(grid.step) % 1024 == 0
+        # Networks look further; beyond the largest step their tiles would not fit into memory.
+        most = 1.2 if info.weights is None else 1.27
         if info.exact:
-            assert (grid.tile / grid.step) ** 2 <= 1.2, info.name
+            assert (grid.tile / grid.step) ** 2 <= most, info.name
 
 
 # --- empty glass
@@ -184,7 +186,7 @@ def test_a_block_that_gives_no_numbers_is_told_and_the_others_are_kept(
             calls.append(1)
             return stacks.mean(axis=1) * np.float32(np.nan if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(worker_module, "load_method", lambda info, device: Sick())
+    monkeypatch.setattr(worker_module, "load_fusion", lambda *_: (Sick(), ()))
     with pytest.raises(BlocksFailedError, match=r"1 of 9 blocks .* not numbers") as caught:
         run(job_for(slide, out))
     assert caught.value.exit_code == 2
@@ -206,7 +208,7 @@ def test_a_gpu_that_fails_ends_the_run_and_what_is_done_is_kept(
                 raise RuntimeError("CUDA error: uncorrectable ECC error\nCompile with ...")
             return super().compute(stacks)
 
-    monkeypatch.setattr(worker_module, "load_method", lambda info, device: Lost())
+    monkeypatch.setattr(worker_module, "load_fusion", lambda *_: (Lost(), ()))
     with pytest.raises(FusionError, match=r"GPU failed .*ECC error\); what is done is kept"):
         run(job_for(slide, out), threads=1)
     assert len(calls) == 4

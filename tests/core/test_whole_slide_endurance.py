@@ -41,7 +41,7 @@ KILLS = 20
 @pytest.fixture(autouse=True)
 def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fuse without torch, which does not survive a fork, and without patience."""
-    monkeypatch.setattr(worker_module, "load_method", lambda info, device: Mean())
+    monkeypatch.setattr(worker_module, "load_fusion", lambda *_: (Mean(), ()))
     monkeypatch.setattr(worker_module, "RETRY_SECONDS", (0.0,))
 
 
@@ -55,7 +55,7 @@ def undisturbed(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Hash of the file that nothing disturbed."""
     out = tmp_path_factory.mktemp("undisturbed") / "fused.ome.tif"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_module, "load_method", lambda info, device: Mean())
+        patch.setattr(worker_module, "load_fusion", lambda *_: (Mean(), ()))
         run(job_for(slide, out))
     return digest(out)
 

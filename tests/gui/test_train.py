@@ -96,8 +96,8 @@ def test_the_form_offers_the_open_slide_and_says_what_it_will_take(tab: Any) -> 
     assert row.offer.text == "11 focus layers, 2.7 µm apart · extended focus"
     assert row.source().reference == "extended"
     assert form.button.isEnabled()
-    assert form.estimate.plain.startswith("1,600 steps · about ")
-    assert "at most 837 MB of disk" in form.estimate.plain
+    assert form.estimate.plain.startswith("5,000 steps · about ")
+    assert "at most 1.3 GB of disk" in form.estimate.plain
     row.box.setChecked(False)
     assert not form.button.isEnabled()
     assert "folder of sharp images" in form.estimate.plain

@@ -56,7 +56,8 @@ def _judge_images(
     rows, found = [], []
     for number, file in enumerate(files):
         batch = _whole(file, learner, config)
-        output = learner.restore_mean(batch).image.float().clamp(0, 1)
+        # A network that is lost may give no numbers: black, which scores as ill as it deserves.
+        output = learner.restore_mean(batch).image.float().nan_to_num().clamp(0, 1)
         layer = _layer_zero(batch)
         found.append(
             {

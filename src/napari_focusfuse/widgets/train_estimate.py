@@ -7,8 +7,8 @@ from napari_focusfuse.training_config import TrainingConfig
 from .fuse_request import duration
 
 SECONDS_PER_MEGAPIXEL: dict[tuple[str, int, int], float] = {
-    ("swift", 1, 40): 2.5,
-    ("swift", 3, 40): 2.3,
+    ("swift", 1, 40): 3.1,
+    ("swift", 3, 40): 3.7,
     ("small-blur", 1, 32): 1.1,
 }
 """Seconds per million pixels of training patches, forward and backward, for (architecture, focus
