@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_focusfuse.defocus import gaussian_blur
-from napari_focusfuse.metrics import luma
+from napari_focusfuse.metrics import inside, luma
 from napari_focusfuse.slide import UInt8Image
 
 Float32Array = npt.NDArray[np.float32]
@@ -49,12 +49,12 @@ def split(difference: Float32Array) -> tuple[Float32Array, Float32Array, Float32
 def band_errors(image: UInt8Image, truth: UInt8Image, border: int = 0) -> dict[str, float]:
     """Return the RMS error of each of :data:`BANDS`, in grey levels."""
     parts = split(_grey_difference(image, truth))
-    return {name: _rms(_inside(part, border)) for name, part in zip(BANDS, parts, strict=True)}
+    return {name: _rms(inside(part, border)) for name, part in zip(BANDS, parts, strict=True)}
 
 
 def tone_change(image: UInt8Image, before: UInt8Image, border: int = 0) -> tuple[float, float]:
     """Return the largest and the RMS change of tone, above sigma 8 px, in grey levels."""
-    coarse = _inside(_coarse(_grey_difference(image, before)), border)
+    coarse = inside(_coarse(_grey_difference(image, before)), border)
     return float(np.abs(coarse).max()), _rms(coarse)
 
 
@@ -63,7 +63,7 @@ def overshoot(image: UInt8Image, truth: UInt8Image, border: int = 0) -> float:
 
     In grey levels, over all colour values, those within the range counting as 0.
     """
-    return float(_inside(beyond_range(image, truth), border).mean())
+    return float(inside(beyond_range(image, truth), border).mean())
 
 
 def beyond_range(image: UInt8Image, truth: UInt8Image) -> npt.NDArray[np.int16]:
@@ -99,7 +99,3 @@ def _local(image: UInt8Image, extreme: np.ufunc) -> npt.NDArray[np.int16]:
 
 def _rms(values: Float32Array) -> float:
     return float(np.sqrt(np.mean(values * values, dtype=np.float64)))
-
-
-def _inside(array: npt.NDArray[np.generic], border: int) -> npt.NDArray:  # type: ignore[type-arg]
-    return array[border : array.shape[0] - border, border : array.shape[1] - border]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,8 @@ VARIANTS = MappingProxyType(
 )
 """Column names of :func:`score` and what each stands for; print it beside every figure."""
 
+Number = TypeVar("Number", bound=np.generic)
+"""What an array holds."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _TAPS = np.arange(-5, 6)
 _GAUSSIAN = np.exp(-0.5 * (_TAPS / 1.5) ** 2)
@@ -165,7 +167,7 @@ def psnr_of(squares: int, count: int) -> float:
 def psnr(image: UInt8Image, reference: UInt8Image, border: int = 0) -> float:
     """Return the peak signal-to-noise ratio in dB over all channels; infinite for equal images."""
     _check(image, reference, border)
-    difference = _inside(image, border).astype(np.int32) - _inside(reference, border)
+    difference = inside(image, border).astype(np.int32) - inside(reference, border)
     return psnr_of(int(np.sum(difference * difference, dtype=np.int64)), difference.size)
 
 
@@ -253,13 +255,13 @@ def _smooth(channel: FloatMap, kernel: FloatMap) -> FloatMap:
 
 def _joint_inside(image: UInt8Image, reference: UInt8Image, border: int) -> IntTable:
     _check(image, reference, border)
-    return joint_histogram(_inside(grey(image), border), _inside(grey(reference), border))
+    return joint_histogram(inside(grey(image), border), inside(grey(reference), border))
 
 
-def _inside(array: npt.NDArray[np.uint8], border: int) -> npt.NDArray[np.uint8]:
+def inside(array: npt.NDArray[Number], border: int) -> npt.NDArray[Number]:
+    """Return a (Y, X) or (Y, X, C) array without ``border`` pixels at every side."""
     return array[border : array.shape[0] - border, border : array.shape[1] - border]
 
 
 def _mean_inside(similarity: FloatMap, border: int) -> float:
-    height, width = similarity.shape
-    return float(similarity[border : height - border, border : width - border].mean())
+    return float(inside(similarity, border).mean())

@@ -28,7 +28,7 @@ from napari_focusfuse.slide import FocusFuseError
 from .audit_tables import Audit, as_json, audit_bars, audit_tables
 from .bars import bars_table
 from .candidates import Candidate, find_candidates
-from .command import Parser, UsageError, finite, make_folder, write_files
+from .command import Parser, UsageError, finite, make_folder, numbers, write_files
 from .figures import PACKAGE, Figure, can_draw
 from .hallucination import DEPTHS_UM, SIDE_PX, PlantedResult, PlantedTask
 from .harmless import HarmlessResult, HarmlessTask, fields, made, own_pictures
@@ -240,10 +240,6 @@ def _run_all(tasks: Sequence[Task], choice: Choice, jobs: int) -> Iterator[Resul
 # ---------------------------------------------------------------------- command line
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
 def parse(arguments: Sequence[str]) -> Request:
     """Return what a command line asks for.
 
@@ -261,7 +257,7 @@ def parse(arguments: Sequence[str]) -> Request:
         "--sharp", type=Path, nargs="+", default=[], help="slides and pictures that are in focus"
     )
     parser.add_argument("--nuclei", type=int, default=NUCLEI, help="planted in all, 0: none")
-    parser.add_argument("--depths", type=_numbers, default=DEPTHS_UM, metavar="UM,...")
+    parser.add_argument("--depths", type=numbers, default=DEPTHS_UM, metavar="UM,...")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one a core)")
     options = parser.parse_args(arguments)
     if options.nuclei < 0 or options.jobs < 0 or min(options.depths) < 0:

@@ -70,6 +70,17 @@ def _unwritable(out: Path, error: OSError) -> OutputError:
     return OutputError(f"{out} cannot be written ({error.strerror}); choose another --out.")
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of an option such as ``4,8``.
+
+    Raises
+    ------
+    ValueError
+        If one of them is none.
+    """
+    return tuple(float(part) for part in text.split(","))
+
+
 def finite(value: Any) -> Any:
     """Return a tree of numbers with None for what JSON cannot say."""
     if isinstance(value, Mapping):

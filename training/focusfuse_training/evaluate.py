@@ -23,7 +23,7 @@ from napari_focusfuse.training_run import TrainingRun
 
 from .bars import bars_table
 from .candidates import Candidate, adopt, find_candidates, note_scores
-from .command import Parser, UsageError, make_folder, write_files
+from .command import Parser, UsageError, make_folder, numbers, write_files
 from .controls import fit_threshold
 from .figures import PACKAGE, can_draw
 from .findings import Findings
@@ -216,10 +216,6 @@ def _write(
 # ---------------------------------------------------------------------- command line
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
 def _named(text: str) -> tuple[str, Path]:
     name, sign, path = text.partition("=")
     if not (name and sign and path):
@@ -245,7 +241,7 @@ def parse(arguments: Sequence[str]) -> Request:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for all results")
     parser.add_argument(
-        "--depths", type=_numbers, default=DEPTHS_UM, metavar="UM,...", help="as in 4,8"
+        "--depths", type=numbers, default=DEPTHS_UM, metavar="UM,...", help="as in 4,8"
     )
     parser.add_argument("--drawn", action="store_true", help="score on drawn smears instead")
     parser.add_argument("--patches", type=int, default=PATCHES, help="images of the tables")
